@@ -1,0 +1,1 @@
+"""What runs on a volunteer's machine: the client, its job runtimes, and the launcher that starts it."""

@@ -1,0 +1,131 @@
+"""The command `dockercomp-client`: read the settings, put the parts together, run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from client_container.config import BadSetting, Settings, from_env
+from client_container.connection import ServerConnection, client_version
+from client_container.holdings import Holdings
+from client_container.identity import HomeTaken, Identity, load_identity, lock_home
+from client_container.logs import set_up_logs
+from client_container.membership import Membership
+from client_container.protocol import Introduction
+from client_container.runtime.limits import limit_this_process, memory_mb
+from client_container.runtime.process import JOB_UID, ProcessRuntime, prepare_parent
+from client_container.service import Service
+from client_container.spool import Spool
+
+log = logging.getLogger("client_container")
+
+EPILOG = """\b
+Examples:
+  DOCKERCOMP_SERVER=https://server.example DOCKERCOMP_KEY_FILE=key.txt \\
+  DOCKERCOMP_ALLOW='[["/usr/bin/awk", "{print $1 + $2}"]]' dockercomp-client
+  DOCKERCOMP_KEY_FILE=/run/key DOCKERCOMP_ALLOW='*' dockercomp-client --verbose
+
+\b
+Settings, from the environment:
+  DOCKERCOMP_SERVER     the source server (http://127.0.0.1:8765)
+  DOCKERCOMP_KEY_FILE   file with your account's key (required)
+  DOCKERCOMP_ALLOW      programs that jobs may start: * (only inside a container
+                        of its own) or a JSON list of command lines (required)
+  DOCKERCOMP_HOME       identity and unsent results (./var/client)
+  DOCKERCOMP_RUNTIME    process
+  DOCKERCOMP_IMAGE      the image this client runs in
+  DOCKERCOMP_HOST_ID    UUID of the machine (kept in the home)
+  DOCKERCOMP_HOST_NAME  a name for the machine
+  DOCKERCOMP_LABELS     JSON object, like {"room": "attic"}
+  DOCKERCOMP_CPUS       processors a job may use (1)
+  DOCKERCOMP_SPOOL_MB   room for unsent results (64)
+
+\b
+Exit codes: 0 stopped by a signal, 1 broken, 2 a setting or the account's key
+is wrong, 3 the server needs a newer client.
+"""
+
+
+class CannotStart(click.ClickException):
+    """One sentence for the volunteer; exit code 2."""
+
+    exit_code = 2
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--verbose", is_flag=True, help="Log every single chunk.")
+@click.version_option(client_version(), prog_name="dockercomp-client")
+def main(verbose: bool) -> None:
+    """Compute chunks for a source server, one at a time, until stopped."""
+    set_up_logs(verbose=verbose)
+    try:
+        settings = from_env(os.environ)
+        if settings.allow.nothing:
+            raise BadSetting(
+                "DOCKERCOMP_ALLOW allows no program, so there is nothing to run; write a JSON list of command "
+                'lines like [["/usr/bin/awk", "{print $1 + $2}"]], or * inside a container of its own.'
+            )
+        service = _service(settings)
+    except (BadSetting, HomeTaken) as error:
+        raise CannotStart(str(error)) from error
+    except OSError as error:
+        raise CannotStart(
+            f"DOCKERCOMP_HOME: the client cannot work in its folders ({error.strerror or error}: {error.filename})."
+        ) from error
+    code, sentence = service.run()
+    if sentence:
+        click.echo(f"Error: {sentence}", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A thread may still wait for a server that hangs; nothing it holds needs an orderly end.
+    os._exit(code)
+
+
+def _service(settings: Settings) -> Service:
+    lock_home(settings.home)  # held until this process ends
+    identity = load_identity(settings.home)
+    holdings = Holdings()
+    connection = ServerConnection(settings.server, settings.account_key)
+    membership = Membership(connection, _introduction(settings, identity), holdings)
+    spool = Spool(settings.home / "spool", limit_bytes=settings.spool_bytes)
+    spool.open()
+    runtime = _process_runtime(settings)
+    return Service(
+        connection=connection, membership=membership, holdings=holdings, spool=spool, runtime=runtime
+    )
+
+
+def _introduction(settings: Settings, identity: Identity) -> Introduction:
+    return Introduction(
+        container=identity.container,
+        host=settings.host_id or identity.host,
+        host_name=settings.host_name,
+        labels=settings.labels,
+        cpus=settings.cpus,
+        memory_mb=memory_mb(),
+        runtimes=(settings.runtime,),
+        image=settings.image,
+    )
+
+
+def _process_runtime(settings: Settings) -> ProcessRuntime:
+    uid = JOB_UID if os.geteuid() == 0 else None
+    limit_this_process(processes=uid is not None)
+    log.warning(
+        "the process runtime is no sandbox", extra={"jobs_run_as": uid if uid is not None else os.geteuid()}
+    )
+    return ProcessRuntime(
+        parent=prepare_parent(settings.home, uid=uid),
+        allow=settings.allow,
+        path=settings.path,
+        image=settings.image,
+        cpus=settings.cpus,
+        uid=uid,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The calls of the protocol over HTTP: one method a call, every failure translated."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import requests
+from requests.auth import AuthBase
+
+from client_container.failures import BadAnswer, LifeEnded, ProtocolTooOld, Refused, ServerUnavailable
+from client_container.protocol import (
+    Beat,
+    BeatAnswer,
+    Claim,
+    Delivery,
+    Introduction,
+    Registration,
+    deliveries_from,
+    released_from,
+    results_body,
+)
+
+log = logging.getLogger(__name__)
+
+CONNECT_S, READ_S = 5.0, 30.0
+#: A pause the server asks for is honoured up to here, so that a slip of a proxy does not park us for a year.
+LONGEST_PAUSE_S = 3600.0
+
+
+class ServerConnection:
+    """HTTP to one source server; may be used from any thread (each has its own session)."""
+
+    def __init__(
+        self, server: str, account_key: str, *, connect_s: float = CONNECT_S, read_s: float = READ_S
+    ) -> None:
+        self._server, self._account_key = server.rstrip("/"), account_key
+        self._timeout = (connect_s, read_s)
+        self._threads = threading.local()
+
+    def register(self, who: Introduction) -> Registration:
+        """Register this container; raises Refused also when the account's key is not known."""
+        try:
+            answer = self._call("POST", "/containers", self._account_key, _encode(who.to_message()))
+        except LifeEnded as error:
+            raise Refused(401, str(error)) from error
+        return Registration.from_message(answer.message)
+
+    def heartbeat(self, member: Registration, beat: Beat) -> BeatAnswer:
+        """Say what is held and running; hear what is no longer wanted."""
+        answer = self._call("POST", "/heartbeat", member.key, _encode(beat.to_message(member.life)))
+        return BeatAnswer.from_message(answer.message)
+
+    def next(self, member: Registration, token: str, want: int, results: Sequence[bytes] = ()) -> Claim:
+        """Claim up to about `want` chunks under `token` and deliver encoded attempts on the way."""
+        body = results_body(results, token=token, want=want)
+        answer = self._call("POST", "/next", member.key, body)
+        if answer.status == 204:
+            return Claim(retry_after=answer.retry_after)
+        return Claim.from_message(answer.message, token=token)
+
+    def add(
+        self, member: Registration, results: Sequence[bytes], *, timeout: tuple[float, float] | None = None
+    ) -> tuple[Delivery, ...]:
+        """Deliver encoded attempts; one answer for each, in order. Raises Refused when all were refused unread."""
+        try:
+            answer = self._call("POST", "/add", member.key, results_body(results), timeout=timeout)
+        except Refused as refusal:
+            if "results" not in refusal.message:
+                raise
+            return deliveries_from(refusal.message)
+        return deliveries_from(answer.message)
+
+    def release(self, member: Registration, chunks: Sequence[str]) -> int:
+        """Give leases back; answers how many there were."""
+        answer = self._call("POST", "/release", member.key, _encode({"chunks": list(chunks)}))
+        return released_from(answer.message)
+
+    def leave(self, member: Registration, *, timeout: tuple[float, float] | None = None) -> int:
+        """Leave the server; answers how many leases and assignments went back."""
+        answer = self._call("DELETE", f"/containers/{member.id}", member.key, None, timeout=timeout)
+        return released_from(answer.message)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        key: str,
+        body: bytes | None,
+        *,
+        timeout: tuple[float, float] | None = None,
+    ) -> _Answer:
+        try:
+            response = self._session().request(
+                method,
+                self._server + path,
+                data=body,
+                headers={"Content-Type": "application/json"} if body is not None else {},
+                auth=_Bearer(key),
+                timeout=timeout or self._timeout,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise ServerUnavailable(f"{self._server} does not answer ({type(error).__name__}).") from error
+        return _translate(_Answer(response.status_code, response.headers, response.content))
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._threads, "session", None)
+        if session is None:
+            session = self._threads.session = requests.Session()
+            session.headers["User-Agent"] = f"dockercomp-client/{client_version()}"
+        return session
+
+
+@lru_cache(maxsize=1)
+def client_version() -> str:
+    """The installed version; "unknown" in an image that carries the code without its metadata."""
+    try:
+        return metadata.version("dockercomp")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+class _Bearer(AuthBase):
+    """An auth object rather than a header: requests lets a .netrc of the machine override a header."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class _Answer:
+    """Status, body as JSON (None when it is none) and the pause asked for."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.retry_after = _seconds(headers.get("Retry-After"))
+        try:
+            self.message: Any = json.loads(body)
+        except (ValueError, RecursionError):
+            self.message = None
+
+    @property
+    def sentence(self) -> str:
+        """What the server said about an error, on one line."""
+        said = self.message.get("error") if isinstance(self.message, dict) else None
+        return " ".join(str(said).split())[:500] if said else f"The server answered {self.status}."
+
+
+def _translate(answer: _Answer) -> _Answer:
+    """Return a good answer, raise what a bad one means (the status table of docs/protocol.md)."""
+    status = answer.status
+    if status in (200, 201, 204):
+        return answer
+    if status in (401, 410):
+        raise LifeEnded(answer.sentence)
+    if status == 426:
+        raise ProtocolTooOld(answer.sentence)
+    if status in (408, 425, 429) or status >= 500:
+        raise ServerUnavailable(answer.sentence, retry_after=answer.retry_after, status=status)
+    if status >= 400:
+        raise Refused(status, answer.sentence, answer.message if isinstance(answer.message, dict) else None)
+    raise BadAnswer(f"The server answered {status}, which is not in the protocol.", status=status)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Retry-After as seconds; None when absent or a date, which only proxies send."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return min(value, LONGEST_PAUSE_S) if value >= 0 else None
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode("ascii")

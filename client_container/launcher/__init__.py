@@ -1,0 +1,1 @@
+"""The service on a volunteer's host that alone talks to Docker."""

@@ -1,0 +1,82 @@
+"""How a job is executed: `process` as a child process, later `sandbox` through the launcher."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from client_container.protocol import Chunk
+
+
+class JobHalted(Exception):
+    """The execution was halted from outside; there is nothing to report."""
+
+
+class HostBroken(Exception):
+    """This machine cannot execute anything right now (no disk space, no processes); the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What one execution of a chunk's job gave."""
+
+    outcome: str  #: ok, failed, timeout, oom, output_limit or engine
+    exit_code: int | None = None
+    signal: int | None = None  #: number of the signal that ended the program
+    stdout: str = ""  #: the answer; empty unless the outcome is ok
+    stderr_tail: str = ""  #: at most 8 KiB of UTF-8
+    started: datetime
+    ended: datetime  #: started + the duration on the monotonic clock
+    cpu_s: float = 0.0
+    runtime: str
+    image: str | None  #: the image that really ran
+
+
+class Halt:
+    """Ends one execution from another thread: may be set at any time, before, during or after it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = False
+        self._pipe: tuple[int, int] | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the execution is to end."""
+        return self._set
+
+    def set(self) -> None:
+        """End the execution now."""
+        with self._lock:
+            if not self._set and self._pipe:
+                os.write(self._pipe[1], b"!")
+            self._set = True
+
+    def open(self) -> int:
+        """A descriptor that becomes readable when the halt is set; `close` it afterwards."""
+        with self._lock:
+            self._pipe = os.pipe()
+            if self._set:
+                os.write(self._pipe[1], b"!")
+            return self._pipe[0]
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        with self._lock:
+            for descriptor in self._pipe or ():
+                os.close(descriptor)
+            self._pipe = None
+
+
+class Runtime(Protocol):
+    """A way to execute jobs."""
+
+    @property
+    def name(self) -> str:
+        """As it is called in the protocol."""
+
+    def execute(self, chunk: Chunk, halt: Halt) -> Execution:
+        """Run the chunk's job to its end; raises JobHalted, HostBroken."""

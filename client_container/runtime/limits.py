@@ -1,0 +1,82 @@
+"""Limits that jobs inherit, and the counters that tell whether memory ran out."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+OPEN_FILES = 4096
+FILE_BYTES = 1024 * 1024 * 1024
+PROCESSES = 1024
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def limit_this_process(*, processes: bool) -> None:
+    """Lower this process's own rlimits: no core files, bounded descriptors and file size.
+
+    Jobs inherit them, which needs no code between fork and exec (unsafe with threads). `processes` also bounds the
+    number of processes: only sensible where jobs have a uid of their own, because the kernel counts by uid.
+    """
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _lower(resource.RLIMIT_FSIZE, FILE_BYTES)
+    if processes:
+        _lower(resource.RLIMIT_NPROC, PROCESSES)
+
+
+def _lower(which: int, most: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (bound, bound))
+
+
+def oom_kills() -> int | None:
+    """How many processes of our cgroup the kernel killed for memory so far; None where it does not say."""
+    for path in _oom_files():
+        try:
+            for line in path.read_text().splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _oom_files() -> list[Path]:
+    """Where the counter may be: our own cgroup (v2, v1), or the root that a container sees."""
+    files = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            files.append(_CGROUP / path.lstrip("/") / "memory.events")
+        elif "memory" in controllers.split(","):
+            files.append(_CGROUP / "memory" / path.lstrip("/") / "memory.oom_control")
+    return [*files, _CGROUP / "memory.events", _CGROUP / "memory" / "memory.oom_control"]
+
+
+def memory_mb() -> int | None:
+    """Memory this container may use, in MiB: its cgroup's limit, else the machine's; None where nobody says."""
+    limits = [_machine_mb()]
+    for path in (_CGROUP / "memory.max", _CGROUP / "memory" / "memory.limit_in_bytes"):
+        try:
+            limits.append(int(path.read_text()) >> 20)
+        except (OSError, ValueError):  # not this version of cgroups, or "max"
+            continue
+    known = [limit for limit in limits if limit]
+    return min(known) if known else None
+
+
+def _machine_mb() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) >> 10
+    except (OSError, ValueError):
+        pass
+    return None

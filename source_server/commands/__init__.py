@@ -1,0 +1,1 @@
+"""The commands of `dockercomp-server`, one file a subject; heavy imports happen inside the commands."""

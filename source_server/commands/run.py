@@ -1,0 +1,164 @@
+"""`dockercomp-server up | down | serve | status`: the server as one thing to start and stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from source_server.commands.refused import Refused, read_settings
+
+if TYPE_CHECKING:
+    from source_server.server_home import Address
+
+_STOP_WITHIN_S = 90.0  #: the graces of all parts, and then some
+
+_bind = click.option(
+    "--bind",
+    "binds",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where to listen; may be given more than once.  [default: 127.0.0.1:8765]",
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dockercomp-server up
+  dockercomp-server up --detach
+  dockercomp-server up --bind 127.0.0.1:8765 --bind 172.17.0.1:8765
+"""
+)
+@_bind
+@click.option("--detach", is_flag=True, help="Return once the server answers, and leave it running.")
+@click.option(
+    "--beat-seconds",
+    type=click.FloatRange(0.2, 600),
+    help="Seconds between two heartbeats of a container.  [default: DOCKERCOMP_BEAT_S, else 20]",
+)
+def up(binds: Sequence[str], detach: bool, beat_seconds: float | None) -> None:
+    """Start the source server: MongoDB, web and housekeeping, and keep them running."""
+    from source_server.assembly import run_server
+    from source_server.detach import run_detached
+    from source_server.event_log import log_events
+    from source_server.server_home import CannotStart
+    from source_server.stores.mongod_binary import MongodUnavailable
+    from source_server.supervisor import StartFailed
+
+    settings = read_settings()
+    if beat_seconds is not None:
+        settings = replace(settings, beat_s=beat_seconds)
+    addresses = _addresses(binds)
+    try:
+        if detach:
+            started = run_detached(settings, _foreground(addresses, beat_seconds))
+            click.echo(f"The source server answers on {started.url} (pid {started.pid}, log {started.log}).")
+            click.echo("Stop it with: dockercomp-server down")
+        else:
+            log_events()
+            run_server(settings, addresses, when_ready=_announce)
+    except (CannotStart, MongodUnavailable, StartFailed) as error:
+        raise Refused(str(error)) from error
+
+
+@click.command(epilog="\b\nExample:\n  dockercomp-server down\n")
+def down() -> None:
+    """Stop the source server of this home (DOCKERCOMP_HOME), cleanly."""
+    from source_server.server_home import ServerHome
+
+    home = ServerHome(read_settings().server_home)
+    runner = home.find_runner()
+    if runner is None:
+        home.forget()
+        click.echo(f"No source server runs in {home.path}.")
+        return
+    if runner.pid is None:
+        raise Refused(
+            f"A source server runs in {home.path}, but its process id is not known: stop it by hand."
+        )
+    # The lock is held and names this process, so it is ours and not a later one with the same id.
+    os.kill(runner.pid, signal.SIGTERM)
+    if not _becomes_true(lambda: home.find_runner() is None, within_s=_STOP_WITHIN_S):
+        raise Refused(f"The source server (pid {runner.pid}) has not stopped after {_STOP_WITHIN_S:g} s.")
+    click.echo(f"The source server (pid {runner.pid}) is stopped.")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dockercomp-server serve
+  DOCKERCOMP_MONGO_URI=mongodb://db.example.org/?replicaSet=rs0 dockercomp-server serve --bind 0.0.0.0:8765
+"""
+)
+@_bind
+def serve(binds: Sequence[str]) -> None:
+    """Become the web part alone (gunicorn), for those who have their own process manager.
+
+    The database is DOCKERCOMP_MONGO_URI, or the embedded one while `up` runs it.
+    """
+    from source_server.assembly import WEB_APPLICATION, child_environment, gunicorn_argv
+    from source_server.server_home import CannotStart, ServerHome, require_free
+    from source_server.stores.mongod_files import find_uri
+
+    settings = read_settings()
+    addresses = _addresses(binds)
+    uri = settings.mongo_uri or find_uri(ServerHome(settings.server_home).mongodb)
+    if uri is None:
+        raise Refused("serve needs a database: set DOCKERCOMP_MONGO_URI, or use `dockercomp-server up`.")
+    try:
+        require_free(addresses)
+    except CannotStart as error:
+        raise Refused(str(error)) from error
+    argv = gunicorn_argv(settings, addresses, WEB_APPLICATION)
+    os.execve(argv[0], argv, child_environment(settings, uri, os.environ))  # noqa: S606
+
+
+@click.command(epilog="\b\nExample:\n  dockercomp-server status\n")
+def status() -> None:
+    """Say whether the source server of this home runs, and where it answers."""
+    from source_server.server_home import ServerHome
+
+    home = ServerHome(read_settings().server_home)
+    runner = home.find_runner()
+    if runner is None:
+        click.echo(f"No source server runs in {home.path}.")
+    else:
+        url = home.find_url()
+        click.echo(f"Process {runner.pid} {f'answers on {url}' if url else 'is starting or stopping'}.")
+
+
+def _addresses(binds: Sequence[str]) -> list[Address]:
+    from source_server.server_home import DEFAULT_ADDRESS, Address, BadAddress
+
+    try:
+        return [Address.parse(text) for text in binds] or [DEFAULT_ADDRESS]
+    except BadAddress as error:
+        raise Refused(str(error)) from error
+
+
+def _foreground(addresses: Sequence[Address], beat_seconds: float | None) -> list[str]:
+    """The same command without --detach."""
+    argv = [sys.executable, "-m", "source_server.cli", "up"]
+    for address in addresses:
+        argv += ["--bind", str(address)]
+    return [*argv, *(["--beat-seconds", f"{beat_seconds:g}"] if beat_seconds is not None else [])]
+
+
+def _announce(url: str) -> None:
+    click.echo(f"The source server answers on {url}; stop it with Ctrl-C.", err=True)
+
+
+def _becomes_true(condition: Callable[[], bool], *, within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,146 @@
+"""`dockercomp-server housekeep | migrate | account`: what an operator does to a database that is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from source_server.commands.refused import Refused, read_settings
+
+if TYPE_CHECKING:
+    from source_server.config import Settings
+    from source_server.stores.database import Stores
+
+
+@click.command(epilog="\b\nExample:\n  DOCKERCOMP_MONGO_URI=mongodb://... dockercomp-server housekeep\n")
+def housekeep() -> None:
+    """Purge, expire, settle and deal on, until stopped. `up` runs this; more of them may run side by side."""
+    from source_server import housekeeping
+    from source_server.event_log import log_events
+
+    log_events()
+    settings, stores = _open("dockercomp-housekeeping")
+    stores.meta.require_schema()
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    housekeeping.run(stores, beat_s=settings.beat_s)
+
+
+@click.command(epilog="\b\nExample:\n  dockercomp-server migrate\n")
+def migrate() -> None:
+    """Lay the database out for this release; an up-to-date one stays as it is. `up` does this by itself."""
+    from source_server.domain.refusal import Refusal
+    from source_server.stores import database
+    from source_server.stores.meta import SchemaUnknown
+
+    _, stores = _open("dockercomp-migrate")
+    try:
+        click.echo(f"Database: {database.migrate(stores)}.")
+    except (Refusal, SchemaUnknown) as error:
+        raise Refused(str(error)) from error
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  dockercomp-server account add ada --role scientist --key-file ada.key
+  dockercomp-server account list
+"""
+)
+def account() -> None:
+    """Make accounts and give them keys."""
+
+
+_key_file = click.option(
+    "--key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the key into this new file, readable only by you, instead of showing it.",
+)
+
+
+@account.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(["volunteer", "scientist", "admin"]), required=True)
+@_key_file
+def add(name: str, role: str, key_file: Path | None) -> None:
+    """Make the account NAME. Its key is shown this once; the server keeps only a hash."""
+    from source_server.domain.account import Role
+    from source_server.domain.refusal import Refusal
+    from source_server.services.people import People
+
+    _require_new(key_file)
+    _, stores = _open("dockercomp-account")
+    try:
+        key = People(stores).add(name, Role(role))
+    except Refusal as error:
+        raise Refused(str(error)) from error
+    _hand_over(key, key_file)
+
+
+@account.command("new-key")
+@click.argument("name")
+@_key_file
+def new_key(name: str, key_file: Path | None) -> None:
+    """Give the account NAME a new key; the earlier one ends at once."""
+    from source_server.domain.refusal import Refusal
+    from source_server.services.people import People
+
+    _require_new(key_file)
+    _, stores = _open("dockercomp-account")
+    try:
+        key = People(stores).new_key(name)
+    except Refusal as error:
+        raise Refused(str(error)) from error
+    _hand_over(key, key_file)
+
+
+@account.command("list")
+def list_accounts() -> None:
+    """Show names, roles and the pseudonyms that exports carry."""
+    from source_server.domain.refusal import Refusal
+
+    _, stores = _open("dockercomp-account")
+    try:
+        for one in stores.accounts.all():
+            click.echo(f"{one.name}\t{one.role.value}\t{one.pseudonym}")
+    except Refusal as error:
+        raise Refused(str(error)) from error
+
+
+def _open(application: str) -> tuple[Settings, Stores]:
+    from source_server.server_home import ServerHome
+    from source_server.stores.database import open_stores
+    from source_server.stores.mongod_files import find_uri
+
+    settings = read_settings()
+    uri = settings.mongo_uri or find_uri(ServerHome(settings.server_home).mongodb)
+    if uri is None:
+        raise Refused(
+            "There is no database yet: `dockercomp-server up` starts one, or set DOCKERCOMP_MONGO_URI."
+        )
+    return settings, open_stores(uri, settings.database, application=application)
+
+
+def _require_new(key_file: Path | None) -> None:
+    if key_file is not None and key_file.exists():
+        raise Refused(f"{key_file} is there already: name another file, or remove it first.")
+
+
+def _hand_over(key: str, key_file: Path | None) -> None:
+    if key_file is None:
+        click.echo(key)
+        return
+    key_file.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(key + "\n")
+    click.echo(f"The key is in {key_file}.")
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    # Every step is safe to break off anywhere: that is what the protocol is made for.
+    sys.exit(0)

@@ -1,0 +1,43 @@
+"""A client container's record: who it is, on which host, in which life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+
+class ContainerState(str, Enum):
+    """Live containers beat; purged ones fell silent; left ones said goodbye. Records stay for provenance."""
+
+    LIVE = "live"
+    PURGED = "purged"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A volunteer's machine: a UUID made there once, and a name it may show."""
+
+    id: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """One client container as the source server knows it."""
+
+    id: str
+    host: Host
+    account: str
+    life: str
+    registered: datetime
+    last_seen: datetime
+    state: ContainerState = ContainerState.LIVE
+    labels: dict[str, str | float] = field(default_factory=dict)
+    resources: dict[str, float] = field(default_factory=dict)
+    runtimes: tuple[str, ...] = ("process",)
+    image: str | None = None
+    beat: int = 0  #: number of the last beat within this life
+    held: dict[str, int] = field(default_factory=dict)  #: claim token -> chunks known under it, as of that beat
+    paused: bool = False

@@ -1,0 +1,19 @@
+"""How long leases last and when silence means death. All durations in seconds; the time is handed in."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+GRACE_S = 60.0  #: allowance on every lease for the way there and back
+MISSED_BEATS = 3  #: silent beat intervals after which a container is purged
+SERVICE_BEATS = 3  #: beat intervals of working service a housekeeper must have seen before it purges
+
+
+def lease_until(now: datetime, *, timeout_s: float, place: int, beat_s: float) -> datetime:
+    """The deadline of the lease that is `place`th (from 1) in its claim, unless a beat restarts it."""
+    return now + timedelta(seconds=timeout_s * place + GRACE_S + beat_s)
+
+
+def is_silent(last_seen: datetime, *, now: datetime, beat_s: float) -> bool:
+    """Whether a container has missed its beats and must be purged."""
+    return now - last_seen > timedelta(seconds=MISSED_BEATS * beat_s)

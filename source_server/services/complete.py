@@ -1,0 +1,45 @@
+"""Tasks end: complete once no chunk is open, decided once; cancelled ones are swept first."""
+
+from __future__ import annotations
+
+from source_server.domain import chunk as rules
+from source_server.domain.chunk import OPEN_STATES, ChunkState
+from source_server.domain.task import Task, TaskOutcome, TaskState
+from source_server.stores.database import Stores
+
+SWEEP = 1000  #: chunks cancelled in one go
+
+
+class Complete:
+    """Decides whether a task has ended, and how."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    def if_done(self, task_id: str) -> bool:
+        """Complete the task if nothing of it is open; whether this call did."""
+        if self._stores.chunks.any_in(task_id, OPEN_STATES):
+            return False
+        task = self._stores.tasks.find(task_id)
+        if task is None or task.state is not TaskState.RUNNING or not task.sealed:
+            return False
+        if task.cancelled:
+            outcome = TaskOutcome.CANCELLED
+        elif self._stores.chunks.any_in(task_id, [ChunkState.QUARANTINED]):
+            outcome = TaskOutcome.FAILED
+        else:
+            outcome = TaskOutcome.SUCCEEDED
+        return self._stores.tasks.complete(task_id, outcome, self._stores.clock.now())
+
+    def sweep_cancelled(self, task: Task) -> int:
+        """Cancel some of a cancelled task's open chunks, and complete it once there are none; how many."""
+        chunks = self._stores.chunks.open(task.id, limit=SWEEP)
+        cancelled = self._stores.chunks.apply([(one, rules.cancel(one)) for one in chunks]) if chunks else set()
+        if not chunks:
+            self._stores.tasks.complete(task.id, TaskOutcome.CANCELLED, self._stores.clock.now())
+        return len(cancelled)
+
+    def wake(self, task: Task) -> int:
+        """Offer the task's chunks whose pause after a failure is over; how many."""
+        rested = self._stores.chunks.rested(task.id, self._stores.clock.now(), limit=SWEEP)
+        return len(self._stores.chunks.apply([(one, rules.wake(one)) for one in rested])) if rested else 0

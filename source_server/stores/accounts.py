@@ -1,0 +1,66 @@
+"""Accounts and the hashes of their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pymongo.database import Database
+
+from source_server.domain.account import Account, Role
+from source_server.stores.gate import Document, Gate
+
+
+class Accounts:
+    """One document an account; a key is kept only as its hash."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._gate = Gate(database, "accounts")
+
+    def ensure_indexes(self) -> None:
+        """Names are unique; every request of a person looks a key's hash up."""
+        self._gate.index([("name", 1)], name="name", unique=True)
+        self._gate.index([("key_hash", 1)], name="key", unique=True, sparse=True)
+
+    def add(self, account: Account, key_hash: str) -> None:
+        """Store a new account; raises AlreadyThere when the name is taken."""
+        self._gate.insert(
+            {
+                "_id": account.id,
+                "name": account.name,
+                "role": account.role.value,
+                "pseudonym": account.pseudonym,
+                "key_hash": key_hash,
+            }
+        )
+
+    def replace_key(self, name: str, key_hash: str) -> bool:
+        """Give the account a new key, which ends the earlier one; False when there is no such account."""
+        return self._gate.update_one({"name": name}, {"$set": {"key_hash": key_hash}})
+
+    def find_by_key(self, key_hash: str) -> Account | None:
+        """The account whose key has this hash, or None."""
+        found = self._gate.find_one({"key_hash": key_hash})
+        return None if found is None else _account(found)
+
+    def find_by_name(self, name: str) -> Account | None:
+        """The account of this name, or None."""
+        found = self._gate.find_one({"name": name})
+        return None if found is None else _account(found)
+
+    def all(self) -> list[Account]:
+        """Every account, by name."""
+        return [_account(document) for document in self._gate.find({}, sort=[("name", 1)])]
+
+    def pseudonyms(self, ids: Iterable[str]) -> dict[str, str]:
+        """account id -> pseudonym."""
+        found = self._gate.find({"_id": {"$in": list(ids)}}, {"pseudonym": 1})
+        return {document["_id"]: document["pseudonym"] for document in found}
+
+
+def _account(document: Document) -> Account:
+    return Account(
+        id=document["_id"],
+        name=document["name"],
+        role=Role(document["role"]),
+        pseudonym=document["pseudonym"],
+    )

@@ -1,0 +1,111 @@
+"""The records of client containers: one write a heartbeat, and never removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from pymongo.database import Database
+
+from source_server.domain.container import Container, ContainerState, Host
+from source_server.stores.gate import Document, Gate
+
+LIVE = {"state": ContainerState.LIVE.value}
+
+
+class Containers:
+    """One document a container; the hash of its key lies beside its record."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._gate = Gate(database, "containers")
+
+    def ensure_indexes(self) -> None:
+        """By key (every request) and by silence (purging)."""
+        self._gate.index([("key_hash", 1)], name="key", unique=True, sparse=True)
+        self._gate.index([("state", 1), ("last_seen", 1)], name="silence")
+
+    def register(self, container: Container, key_hash: str) -> bool:
+        """Store the record of a new life; False when another account owns the id. Its earlier key ends."""
+        document = {**_document(container), "key_hash": key_hash}
+        kept = {"registered": document.pop("registered")}
+        owned = {"_id": container.id, "account": container.account}
+        if self._gate.update_one(owned, {"$set": document}):
+            return True
+        if self._gate.find_one({"_id": container.id}, {"_id": 1}) is not None:
+            return False
+        self._gate.insert({"_id": container.id, **document, **kept})
+        return True
+
+    def find(self, container_id: str) -> Container | None:
+        """The record with this id, or None."""
+        return _or_none(self._gate.find_one({"_id": container_id}))
+
+    def find_by_key(self, key_hash: str) -> Container | None:
+        """The container whose key has this hash, or None."""
+        return _or_none(self._gate.find_one({"key_hash": key_hash}))
+
+    def all(self, account: str | None = None, *, limit: int = 10_000) -> list[Container]:
+        """Records of one account, or of all, live ones first, then by id."""
+        query = {} if account is None else {"account": account}
+        found = self._gate.find(query, sort=[("state", 1), ("_id", 1)], limit=limit)
+        return [_container(document) for document in found]
+
+    def live(self) -> list[Container]:
+        """The live ones, by id."""
+        return [_container(document) for document in self._gate.find(LIVE, sort=[("_id", 1)])]
+
+    def live_lives(self) -> set[str]:
+        """The current lives of live containers."""
+        return {document["life"] for document in self._gate.find(LIVE, {"life": 1})}
+
+    def beat(
+        self, container_id: str, life: str, *, beat: int, held: Mapping[str, int], paused: bool, now: datetime
+    ) -> bool:
+        """Note a beat, unless its life is over or a later one was seen; whether it was noted."""
+        guard = {"_id": container_id, "life": life, "beat": {"$lt": beat}, **LIVE}
+        pairs = [[token, count] for token, count in held.items()]
+        change = {"beat": beat, "held": pairs, "paused": paused, "last_seen": now}
+        return self._gate.update_one(guard, {"$set": change}, quick=True)
+
+    def silent(self, before: datetime) -> list[Container]:
+        """Live containers last seen before that instant."""
+        found = self._gate.find({**LIVE, "last_seen": {"$lt": before}}, sort=[("last_seen", 1)])
+        return [_container(document) for document in found]
+
+    def end_life(self, container: Container, state: ContainerState, *, next_life: str, forget_key: bool) -> bool:
+        """Purge a container, or let it leave: only if it is still in the life, and as silent, as it was judged."""
+        guard = {"_id": container.id, "life": container.life, "last_seen": container.last_seen, **LIVE}
+        change: Document = {"$set": {"state": state.value, "life": next_life, "held": []}}
+        if forget_key:
+            change["$unset"] = {"key_hash": ""}
+        return self._gate.update_one(guard, change)
+
+    def by_ids(self, ids: Sequence[str]) -> dict[str, Container]:
+        """The records with these ids."""
+        return {one["_id"]: _container(one) for one in self._gate.find({"_id": {"$in": list(ids)}})}
+
+
+def _document(container: Container) -> Document:
+    document = asdict(container)
+    del document["id"]
+    document["state"] = container.state.value
+    # Names chosen by a client are values here, never keys: a key may hold neither a dot nor NUL.
+    for name in ("labels", "resources", "held"):
+        document[name] = [[key, value] for key, value in document[name].items()]
+    document["runtimes"] = list(container.runtimes)
+    return document
+
+
+def _container(document: Document) -> Container:
+    known = {name: value for name, value in document.items() if name not in ("_id", "key_hash")}
+    known["host"] = Host(**known["host"])
+    known["state"] = ContainerState(known["state"])
+    known["runtimes"] = tuple(known["runtimes"])
+    for name in ("labels", "resources", "held"):
+        known[name] = dict(known[name])
+    return Container(id=document["_id"], **known)
+
+
+def _or_none(document: Document | None) -> Container | None:
+    return None if document is None else _container(document)

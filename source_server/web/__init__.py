@@ -1,0 +1,1 @@
+"""HTTP: a view reads the request, asks a service, answers. Field names belong to `wire`."""

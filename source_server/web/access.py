@@ -1,0 +1,68 @@
+"""Who calls: the key in the request, and the services that the app was built with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app, request
+
+from source_server.domain.account import Account, Role
+from source_server.domain.container import Container
+from source_server.services.accept import Accept
+from source_server.services.assign import Assign
+from source_server.services.beat import Beat
+from source_server.services.claim import Claim
+from source_server.services.export import Export
+from source_server.services.give_back import GiveBack
+from source_server.services.look import Look
+from source_server.services.people import People
+from source_server.services.register import Register
+from source_server.services.tasks import Tasks
+from source_server.services.upload import ReceiveUpload
+
+EXTENSION = "dockercomp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the views may ask, put together by `app`."""
+
+    people: People
+    register: Register
+    beat: Beat
+    claim: Claim
+    accept: Accept
+    give_back: GiveBack
+    tasks: Tasks
+    upload: ReceiveUpload
+    assign: Assign
+    export: Export
+    look: Look
+    beat_s: float
+
+
+def services() -> Services:
+    """The services of the current app."""
+    found: Services = current_app.extensions[EXTENSION]
+    return found
+
+
+def bearer() -> str | None:
+    """The key that the request shows, or None."""
+    kind, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" and key.strip() else None
+
+
+def account_as(role: Role) -> Account:
+    """The calling account; raises UnknownKey or NotAllowed."""
+    return services().people.account(bearer(), role)
+
+
+def any_account() -> Account:
+    """The calling account, whatever its role; raises UnknownKey."""
+    return services().people.anyone(bearer())
+
+
+def calling_container() -> Container:
+    """The calling container; raises UnknownKey."""
+    return services().people.container(bearer())

@@ -1,0 +1,63 @@
+"""One table turns what happened into a status; every error leaves as `{"error": "one sentence"}`."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from source_server.domain import refusal
+from source_server.domain.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+STATUS_OF: dict[type[Refusal], int] = {
+    refusal.BadInput: 400,
+    refusal.UnknownKey: 401,
+    refusal.NotAllowed: 403,
+    refusal.NotFound: 404,
+    refusal.Conflict: 409,
+    refusal.LifeEnded: 410,
+    refusal.TooLarge: 413,
+    refusal.ProtocolUnknown: 426,
+    refusal.Unavailable: 503,
+}
+
+RETRY_AFTER_S = 5  #: what a caller is told to wait when the database does not answer
+
+SENTENCES = {
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+    413: "The body is larger than this address takes.",
+    415: "The body must be JSON.",
+}
+
+
+def status_of(error: Refusal) -> int:
+    """The HTTP status of a refusal; of the nearest class that the table names."""
+    for ancestor in type(error).__mro__:
+        if ancestor in STATUS_OF:
+            return STATUS_OF[ancestor]
+    raise LookupError(f"{type(error).__name__} has no status")
+
+
+def install(app: Flask) -> None:
+    """Answer every failure of the app with a sentence."""
+
+    @app.errorhandler(Refusal)
+    def refused(error: Refusal) -> tuple[Response, int]:
+        response = jsonify(error=str(error))
+        if isinstance(error, refusal.Unavailable):
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return response, status_of(error)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[Response, int]:
+        status = error.code or 500
+        return jsonify(error=SENTENCES.get(status) or str(error.description)), status
+
+    @app.errorhandler(Exception)
+    def broken(error: Exception) -> tuple[Response, int]:
+        log.exception("request failed")
+        return jsonify(error="The server made a mistake; it is in its log."), 500

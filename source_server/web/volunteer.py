@@ -1,0 +1,127 @@
+"""What client containers call: register, beat, next, add, release, leave."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from source_server.domain.account import Role
+from source_server.domain.attempt import Attempt
+from source_server.domain.container import Host
+from source_server.domain.refusal import BadInput, NotAllowed, Refusal
+from source_server.services.accept import Delivered
+from source_server.services.beat import require_life
+from source_server.services.register import Application, require_protocol
+from source_server.web import answers, wire
+from source_server.web.access import account_as, calling_container, services
+from source_server.web.errors import status_of
+
+blueprint = Blueprint("volunteer", __name__)
+
+IDLE_RETRY_S = 5  #: what a container without work is told to wait
+
+
+@blueprint.post("/containers")
+def register() -> tuple[Response, int]:
+    """Register a client container under the account whose key is shown."""
+    account = account_as(Role.VOLUNTEER)
+    message = wire.decode(request.get_data())
+    require_protocol(wire.read(wire.ProtocolBody, message).protocol)
+    body = wire.read(wire.RegisterBody, message)
+    application = Application(
+        protocol=body.protocol,
+        id=body.id.lower(),
+        host=Host(id=body.host.id.lower(), name=body.host.name),
+        labels=dict(body.labels),
+        resources=dict(body.resources),
+        runtimes=tuple(body.runtimes),
+        image=body.image,
+    )
+    made = services().register(account, application)
+    return jsonify(answers.registration(made, services().beat_s)), 201
+
+
+@blueprint.post("/heartbeat")
+def heartbeat() -> Response:
+    """Note a beat and answer what became of what the container holds."""
+    container = calling_container()
+    body = wire.parse(wire.HeartbeatBody, request.get_data())
+    answer = services().beat(
+        container, life=body.life, beat=body.beat, held=body.held, started=body.started, paused=body.paused
+    )
+    return jsonify(answers.beat(answer, services().beat_s))
+
+
+@blueprint.post("/next")
+def next_chunks() -> Response | tuple[str, int, dict[str, str]]:
+    """Take attempts in, then hand chunks out."""
+    container = calling_container()
+    require_life(container, container.life)
+    body = wire.parse(wire.NextBody, request.get_data())
+    results = [answers.delivered(one) for one in _deliver(body.results)]
+    claimed = services().claim(container, body.token, body.want)
+    if not claimed.granted and not results:
+        return "", 204, {"Retry-After": "0" if claimed.again else str(IDLE_RETRY_S)}
+    return jsonify(answers.claimed(claimed, results))
+
+
+@blueprint.post("/add")
+def add() -> tuple[Response, int]:
+    """Take attempts in; with a single one, what became of it is also the status."""
+    body = wire.parse(wire.AddBody, request.get_data())
+    delivered = _deliver(body.results)
+    answer: dict[str, Any] = {"results": [answers.delivered(one) for one in delivered]}
+    refusal = delivered[0].refusal
+    if len(delivered) > 1 or refusal is None:
+        return jsonify(answer), 200
+    return jsonify({**answer, "error": str(refusal)}), status_of(refusal)
+
+
+@blueprint.post("/release")
+def release() -> Response:
+    """Give leases back."""
+    container = calling_container()
+    body = wire.parse(wire.ReleaseBody, request.get_data())
+    return jsonify(released=services().give_back.chunks(container, body.chunks))
+
+
+@blueprint.delete("/containers/<container_id>")
+def leave(container_id: str) -> Response:
+    """Say goodbye."""
+    container = calling_container()
+    if container.id != container_id.lower():
+        raise NotAllowed("A container can only sign itself off.")
+    return jsonify(released=services().give_back.leave(container, str(uuid.uuid4())))
+
+
+def _deliver(entries: list[Any]) -> list[Delivered]:
+    """Look at each entry by itself: a bad one never refuses its neighbours."""
+    container = calling_container()
+    sound: list[Attempt] = []
+    outcomes: list[Delivered | None] = []
+    for entry in entries:
+        try:
+            sound.append(answers.attempt(_attempt(entry)))
+            outcomes.append(None)
+        except Refusal as refusal:
+            outcomes.append(Delivered(chunk=_named_chunk(entry), refusal=refusal))
+    stored = iter(services().accept(container, sound) if sound else ())
+    return [next(stored) if outcome is None else outcome for outcome in outcomes]
+
+
+def _attempt(entry: Any) -> wire.AttemptBody:
+    body = wire.read(wire.AttemptBody, entry)
+    for name, text, limit in (
+        ("stdout", body.stdout, wire.MAX_STDOUT),
+        ("stderr_tail", body.stderr_tail, wire.MAX_STDERR_TAIL),
+    ):
+        if len(text.encode()) > limit:
+            raise BadInput(f"The field {name!r} has more than {limit} bytes.")
+    return body
+
+
+def _named_chunk(entry: Any) -> str:
+    chunk = entry.get("chunk") if isinstance(entry, dict) else None
+    return chunk[:100].encode("utf-8", "replace").decode() if isinstance(chunk, str) else ""

@@ -1,0 +1,213 @@
+"""The wire: every message's shape and every field's name, once. JSON comes in here and goes out here.
+
+Volunteers' messages ignore unknown fields (`Lenient`), scientists' and operators' refuse them (`Strict`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from source_server.domain.refusal import BadInput
+
+MAX_BODY = 16 * 1024 * 1024
+MAX_STDOUT = 256 * 1024
+MAX_STDERR_TAIL = 8 * 1024
+MAX_RESULTS = 1000  #: attempts in one request
+
+INT64 = 2**63 - 1
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+Uuid = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"),
+]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
+ChunkId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$")]
+Whole = Annotated[int, Field(ge=0, le=INT64)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Image = Annotated[str, StringConstraints(pattern=r"^(\S{1,400}@)?sha256:[0-9a-f]{64}$")]
+
+
+class Strict(BaseModel):
+    """What a scientist or an operator sends: unknown fields and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Lenient(BaseModel):
+    """What a volunteer's client sends: unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class HostBody(Lenient):
+    """A volunteer's machine."""
+
+    id: Uuid
+    name: Name | None = None
+
+
+class ProtocolBody(Lenient):
+    """Read before all else, so that a client of another protocol is told so and not that its fields are wrong."""
+
+    protocol: Whole
+
+
+class RegisterBody(ProtocolBody):
+    """`POST /containers`."""
+
+    id: Uuid
+    host: HostBody
+    labels: dict[Name, Name | int | float] = Field(default_factory=dict, max_length=64)
+    resources: dict[Name, Annotated[float, Field(ge=0, le=1e12, strict=False)]] = Field(
+        default_factory=dict, max_length=64
+    )
+    runtimes: Annotated[list[Name], Field(max_length=8)] = ["process"]
+    image: Image | None = None
+
+
+class HeartbeatBody(Lenient):
+    """`POST /heartbeat`."""
+
+    life: Uuid
+    beat: Whole
+    held: dict[Uuid, Whole] = Field(default_factory=dict, max_length=10_000)
+    started: Annotated[list[ChunkId], Field(max_length=1000)] = []
+    paused: bool = False
+
+
+class AttemptBody(Lenient):
+    """One attempt, in `POST /add` and `POST /next`."""
+
+    chunk: ChunkId
+    run: Whole
+    token: Uuid
+    ticket: Annotated[str, StringConstraints(max_length=200)]
+    outcome: Literal["ok", "failed", "timeout", "oom", "output_limit", "engine"]
+    exit_code: Annotated[int, Field(ge=-(2**31), le=2**32)] | None = None
+    signal: Annotated[int, Field(ge=0, le=256)] | None = None
+    stdout: str = ""
+    stderr_tail: str = ""
+    started: Annotated[datetime, Field(strict=False)]
+    ended: Annotated[datetime, Field(strict=False)]
+    cpu_s: Annotated[float, Field(ge=0, le=1e12, strict=False, allow_inf_nan=False)] = 0.0
+    runtime: Name = "process"
+    image: Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_nul)] | None = None
+
+
+class NextBody(Lenient):
+    """`POST /next`; the attempts are looked at one by one."""
+
+    token: Uuid
+    want: Whole
+    results: Annotated[list[Any], Field(max_length=MAX_RESULTS)] = []
+
+
+class AddBody(Lenient):
+    """`POST /add`; the attempts are looked at one by one."""
+
+    results: Annotated[list[Any], Field(min_length=1, max_length=MAX_RESULTS)]
+
+
+class ReleaseBody(Lenient):
+    """`POST /release`."""
+
+    chunks: Annotated[list[ChunkId], Field(max_length=10_000)]
+
+
+class ProjectBody(Strict):
+    """`POST /projects`."""
+
+    name: Slug
+
+
+class TaskBody(Strict):
+    """`POST /projects/NAME/tasks`."""
+
+    name: Name | None = None
+    action: Annotated[
+        list[Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_no_nul)]],
+        Field(min_length=1, max_length=1000),
+    ]
+    image: Image | None = None
+    env: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")],
+        Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_no_nul)],
+    ] = Field(default_factory=dict, max_length=200)
+    timeout_s: Annotated[float, Field(gt=0, le=30 * 86400, strict=False, allow_inf_nan=False)] = 60.0
+    rows_per_chunk: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+
+class EmptyBody(Strict):
+    """Calls that take nothing: an empty body, or `{}`."""
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+def parse(shape: type[Shape], body: bytes) -> Shape:
+    """Read a JSON body of that shape; raises BadInput with one sentence."""
+    return read(shape, decode(body))
+
+
+def decode(body: bytes) -> Any:
+    """JSON text to plain values; raises BadInput. Lone surrogates pass here and are refused by the shapes."""
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise BadInput("The body is not UTF-8.") from error
+    except RecursionError as error:
+        raise BadInput("The body's JSON is nested too deeply.") from error
+    except ValueError as error:
+        raise BadInput(f"The body is not JSON: {error}.") from error
+
+
+def read(shape: type[Shape], value: Any) -> Shape:
+    """Check plain values against a shape; raises BadInput with one sentence that names the field."""
+    try:
+        return shape.model_validate(value)
+    except ValidationError as error:
+        raise BadInput(_sentence(error)) from error
+
+
+def describe(shape: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a message, for the OpenAPI document."""
+    return shape.model_json_schema()
+
+
+def without_none(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message less the fields that have no value."""
+    return {name: value for name, value in message.items() if value is not None}
+
+
+def instant(moment: datetime | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"There is no field {where!r} in this message."
+    if first["type"] == "missing":
+        return f"The field {where!r} is missing."
+    return f"The field {where!r}: {message}." if where else f"{message}."
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
