@@ -130,8 +130,10 @@ class ClientLoop:
         else:
             self._backoff.reset()
             self._with_results = True
+            # What is held first: settling its last chunk would end a token that was claimed again.
+            fresh = self._holdings.claimed(pending.token, claim.chunks)
             self._deliverer.settle(batch, claim.deliveries)
-            self._claimed(pending, claim)
+            self._claimed(pending, claim, fresh)
 
     def _promise(self) -> _Pending:
         """The claim to send: the unanswered one, else a new one, held from the moment its token is made."""
@@ -140,9 +142,8 @@ class ClientLoop:
             self._holdings.promise(self._pending.token)
         return self._pending
 
-    def _claimed(self, pending: _Pending, claim: Claim) -> None:
+    def _claimed(self, pending: _Pending, claim: Claim, fresh: int) -> None:
         self._pending = None
-        fresh = self._holdings.claimed(pending.token, claim.chunks)
         if fresh:
             self._nothings = 0
             self._pace.granted(pending.want)

@@ -22,9 +22,10 @@ from source_server.server_home import (
 )
 from source_server.stores.embedded import EmbeddedMongod
 from source_server.stores.mongod_binary import find_mongod
-from source_server.supervisor import Command, Part, RestartPolicy, Supervisor
+from source_server.supervisor import Command, Errand, Part, RestartPolicy, Supervisor
 
 WEB_APPLICATION = "source_server.wsgi:application()"
+MIGRATE = (sys.executable, "-m", "source_server.cli", "migrate")
 HOUSEKEEPING = (sys.executable, "-m", "source_server.cli", "housekeep")
 
 
@@ -33,6 +34,7 @@ class Programs:
     """What is run beside mongod; tests put smaller programs in their place."""
 
     web: str = WEB_APPLICATION  #: gunicorn's MODULE:APPLICATION
+    migrate: Sequence[str] = MIGRATE  #: lays the database out, before the web part starts
     housekeeping: Sequence[str] = HOUSEKEEPING
 
 
@@ -131,6 +133,7 @@ def _parts(settings: Settings, addresses: Sequence[Address], programs: Programs)
         uri = mongod.uri if mongod else settings.mongo_uri or ""
         return child_environment(settings, uri, os.environ)
 
+    migrate = Errand("migrate", programs.migrate, env=env)
     web = Command(
         "web",
         gunicorn_argv(settings, addresses, programs.web),
@@ -138,7 +141,7 @@ def _parts(settings: Settings, addresses: Sequence[Address], programs: Programs)
         ready=lambda: answers(addresses[0].url),
     )
     housekeeping = Command("housekeeping", programs.housekeeping, env=env, grace_s=10.0)
-    return [*([mongod] if mongod else []), web, housekeeping]
+    return [*([mongod] if mongod else []), migrate, web, housekeeping]
 
 
 def make_mongod(settings: Settings) -> EmbeddedMongod:

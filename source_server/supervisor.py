@@ -25,7 +25,7 @@ class StartFailed(Exception):
 
 
 class Part(Protocol):
-    """Something that runs, may die, and can be started again (`Command`, `EmbeddedMongod`)."""
+    """Something that runs, may die, and can be started again (`Command`, `Errand`, `EmbeddedMongod`)."""
 
     @property
     def name(self) -> str:
@@ -100,6 +100,49 @@ class Command:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+class Errand:
+    """A part that is a command to be done once, with success, before the parts after it are started."""
+
+    def __init__(self, name: str, argv: Sequence[str], *, env: Callable[[], Mapping[str, str]]) -> None:
+        self.name = name
+        self._argv = list(argv)
+        self._make_env = env
+
+    def start(self, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Do it. Raises StartFailed with the command's last line on stderr when it fails."""
+        with subprocess.Popen(
+            tethered(self._argv),
+            env=self._make_env(),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        ) as process:
+            said = self._await_end(process, stopping)
+        if process.returncode != 0 and not stopping():
+            lines = said.strip().splitlines() or [f"The server's part {self.name} failed without a word."]
+            raise StartFailed(lines[-1].removeprefix("Error: "))
+
+    def ready(self) -> bool:
+        """Always: `start` returns when it is done."""
+        return True
+
+    def alive(self) -> bool:
+        """Always: done is done, and it is not to be done again."""
+        return True
+
+    def stop(self) -> None:
+        """Nothing is left to stop."""
+
+    @staticmethod
+    def _await_end(process: subprocess.Popen[str], stopping: Callable[[], bool]) -> str:
+        while True:
+            if stopping():
+                process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=_LOOK_EVERY_S)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

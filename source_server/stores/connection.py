@@ -49,7 +49,8 @@ class PrimaryClock:
     def _measure(self) -> None:
         before = time.monotonic()
         with translated():
-            answer: dict[str, Any] = self._database.client.admin.command("hello", codec_options=self._database.codec_options)
+            admin, options = self._database.client.admin, self._database.codec_options
+            answer: dict[str, Any] = admin.command("hello", codec_options=options)
         after = time.monotonic()
         local: datetime = answer["localTime"]
         # The answer was made somewhere between: the middle errs by half the round trip at most.

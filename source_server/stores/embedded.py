@@ -115,9 +115,8 @@ class EmbeddedMongod:
             self._bring_up(_FirstSteps(port, self._files), stopping)
         except OSError as error:
             self._abandon()
-            raise MongodUnavailable(
-                f"MongoDB's files in {self._files.path} cannot be used: {error.strerror}."
-            ) from error
+            place = error.filename or self._files.path
+            raise MongodUnavailable(f"MongoDB cannot be started: {place}: {error.strerror}.") from error
         except BaseException:
             self._abandon()
             raise

@@ -22,18 +22,30 @@ MAX_RESULTS = 1000  #: attempts in one request
 INT64 = 2**63 - 1
 
 
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain NUL")
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain a lone surrogate") from None
     return text
 
 
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return _encodable(text)
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Uuid = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
 ChunkId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$")]
+Number = (
+    Annotated[int, Field(ge=-INT64, le=INT64)] | Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
+)
 Whole = Annotated[int, Field(ge=0, le=INT64)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Image = Annotated[str, StringConstraints(pattern=r"^(\S{1,400}@)?sha256:[0-9a-f]{64}$")]
@@ -69,7 +81,7 @@ class RegisterBody(ProtocolBody):
 
     id: Uuid
     host: HostBody
-    labels: dict[Name, Name | int | float] = Field(default_factory=dict, max_length=64)
+    labels: dict[Name, Name | Number] = Field(default_factory=dict, max_length=64)
     resources: dict[Name, Annotated[float, Field(ge=0, le=1e12, strict=False)]] = Field(
         default_factory=dict, max_length=64
     )
@@ -93,12 +105,12 @@ class AttemptBody(Lenient):
     chunk: ChunkId
     run: Whole
     token: Uuid
-    ticket: Annotated[str, StringConstraints(max_length=200)]
+    ticket: Annotated[Text, StringConstraints(max_length=200)]
     outcome: Literal["ok", "failed", "timeout", "oom", "output_limit", "engine"]
     exit_code: Annotated[int, Field(ge=-(2**31), le=2**32)] | None = None
     signal: Annotated[int, Field(ge=0, le=256)] | None = None
-    stdout: str = ""
-    stderr_tail: str = ""
+    stdout: Text = ""
+    stderr_tail: Text = ""
     started: Annotated[datetime, Field(strict=False)]
     ended: Annotated[datetime, Field(strict=False)]
     cpu_s: Annotated[float, Field(ge=0, le=1e12, strict=False, allow_inf_nan=False)] = 0.0

@@ -62,7 +62,9 @@ def test_a_wrong_number_of_lines_is_an_error_of_the_attempt(scientist: Any, volu
     assert scientist.ok("GET", f"/tasks/{task}")["chunks"] == {"total": 1, "delayed": 1}
 
 
-def test_the_export_shows_every_row_at_any_time_and_goes_on_from_any_line(scientist: Any, volunteer: Any) -> None:
+def test_the_export_shows_every_row_at_any_time_and_goes_on_from_any_line(
+    scientist: Any, volunteer: Any
+) -> None:
     task = scientist.running(9, rows_per_chunk=3)
     who = volunteer()
     (chunk,) = who.claim()
@@ -84,7 +86,12 @@ def test_an_input_field_with_a_name_of_ours_keeps_its_own_column(scientist: Any)
 
     (row,) = table(scientist)
 
-    assert (row["input.n"], row["input.state"], row["input.answer"], row["state"]) == ("5", "sad", "42", "ready")
+    assert (row["input.n"], row["input.state"], row["input.answer"], row["state"]) == (
+        "5",
+        "sad",
+        "42",
+        "ready",
+    )
 
 
 def test_json_rows_keep_big_numbers_nul_and_surrogates_to_the_letter(scientist: Any, volunteer: Any) -> None:

@@ -21,7 +21,7 @@ from source_server.config import from_env
 from source_server.detach import run_detached
 from source_server.server_home import CannotStart, ServerHome
 from source_server.stores.mongod_files import find_uri
-from source_server.supervisor import Command, RestartPolicy, StartFailed, Supervisor
+from source_server.supervisor import Command, Errand, RestartPolicy, StartFailed, Supervisor
 
 pytestmark = pytest.mark.mongo
 
@@ -44,7 +44,11 @@ from source_server.event_log import log_events
 from source_server.server_home import Address, CannotStart
 from source_server.supervisor import RestartPolicy, StartFailed
 log_events()
-programs = Programs(web=sys.argv[2], housekeeping=(sys.executable, "-c", "import time; time.sleep(600)"))
+programs = Programs(
+    web=sys.argv[2],
+    migrate=(sys.executable, "-c", sys.argv[3]),
+    housekeeping=(sys.executable, "-c", "import time; time.sleep(600)"),
+)
 policy = RestartPolicy(first_s=0.1, cap_s=1.0)
 try:
     run_server(from_env(os.environ), [Address.parse(sys.argv[1])], programs=programs, policy=policy)
@@ -73,8 +77,8 @@ class Server:
         self.env.pop("DOCKERCOMP_MONGO_URI", None)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def runner(self, web: str = "standin:application()") -> list[str]:
-        return [sys.executable, "-c", RUNNER, self.address, web]
+    def runner(self, web: str = "standin:application()", migrate: str = "") -> list[str]:
+        return [sys.executable, "-c", RUNNER, self.address, web, migrate]
 
     def up(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.runner(), env=self.env)
@@ -150,7 +154,7 @@ def test_sigterm_stops_everything_in_reverse_order_and_tidies_up(server: Server)
 
     stopped = [line.rpartition("part=")[2] for line in log.splitlines() if "part is stopped" in line]
     assert process.returncode == 0
-    assert stopped == ["housekeeping", "web", "mongod"]
+    assert stopped == ["housekeeping", "web", "migrate", "mongod"]
     assert server.pids() == []
     assert not (server.home.path / "address").exists()
     assert not (server.home.path / "up.pid").exists()
@@ -289,6 +293,16 @@ def test_a_detached_start_that_fails_says_why_and_leaves_nothing_running(server:
     assert server.home.find_runner() is None
 
 
+def test_a_database_that_cannot_be_laid_out_stops_the_start_with_that_sentence(server: Server) -> None:
+    settings = from_env(server.env)
+    fails = server.runner(migrate="import sys; sys.exit('Error: The database carries schema 99.')")
+
+    with environment_of(server), pytest.raises(StartFailed, match=r"^The database carries schema 99\.$"):
+        run_detached(settings, fails)
+
+    assert server.pids() == []
+
+
 def test_a_detached_start_that_hangs_is_given_up_and_stopped(server: Server) -> None:
     settings = from_env(server.env)
     hangs = [sys.executable, "-c", "import time; print('thinking', flush=True); time.sleep(600)"]
@@ -346,6 +360,15 @@ def test_a_part_that_dies_at_once_again_and_again_is_started_less_and_less_often
 
     # Each lives 0.3 s, then waits 0.4, 0.8, 1.6 and 3.2 s; without the growth it would be nine starts.
     assert 3 <= len(starts.read_text()) <= 5
+
+
+def test_an_errand_is_broken_off_when_the_server_is_to_stop() -> None:
+    errand = Errand("long", [sys.executable, "-c", "import time; time.sleep(600)"], env=lambda: os.environ)
+    deadline = time.monotonic() + 0.5
+
+    errand.start(stopping=lambda: time.monotonic() > deadline)
+
+    assert time.monotonic() < deadline + 5
 
 
 def test_a_command_that_ignores_sigterm_is_killed_with_all_that_it_started(tmp_path: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -32,40 +36,44 @@ def test_looking_for_a_host_id_makes_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def hold(
-    folder: Path, held: multiprocessing.synchronize.Event, leave: multiprocessing.synchronize.Event
-) -> None:
+def hold(folder: Path, held: Connection) -> None:
     with StateFolder(folder, "one").running():
-        held.set()
-        leave.wait(30)
+        held.send("held")
+        time.sleep(60)
 
 
 @pytest.fixture
-def another_launcher(tmp_path: Path):
+def another_launcher(tmp_path: Path) -> Iterator[SpawnProcess]:
+    """A process that holds instance "one", until it is killed."""
     spawn = multiprocessing.get_context("spawn")
-    held, leave = spawn.Event(), spawn.Event()
-    process = spawn.Process(target=hold, args=(tmp_path, held, leave))
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=hold, args=(tmp_path, theirs))
     process.start()
-    assert held.wait(30)
+    assert ours.poll(30)
     yield process
-    leave.set()
+    process.kill()
     process.join()
 
 
 def test_a_second_launcher_of_an_instance_is_refused_with_the_pid_of_the_first(
-    tmp_path: Path, another_launcher
+    tmp_path: Path, another_launcher: SpawnProcess
 ) -> None:
-    with pytest.raises(AlreadyRunning, match=rf"'one' is already running \(pid {another_launcher.pid}\)"):
-        with StateFolder(tmp_path, "one").running():
-            pass
+    refusal = pytest.raises(AlreadyRunning, match=rf"'one' is already running \(pid {another_launcher.pid}\)")
+
+    with refusal, StateFolder(tmp_path, "one").running():
+        pass
 
 
-def test_launchers_of_other_instances_are_not_in_the_way(tmp_path: Path, another_launcher) -> None:
+def test_launchers_of_other_instances_are_not_in_the_way(
+    tmp_path: Path, another_launcher: SpawnProcess
+) -> None:
     with StateFolder(tmp_path, "two").running():
         assert StateFolder(tmp_path, "one").running_pid() == another_launcher.pid
 
 
-def test_a_pid_file_left_by_a_killed_launcher_means_nothing(tmp_path: Path, another_launcher) -> None:
+def test_a_pid_file_left_by_a_killed_launcher_means_nothing(
+    tmp_path: Path, another_launcher: SpawnProcess
+) -> None:
     another_launcher.kill()
     another_launcher.join()
 

@@ -1,0 +1,204 @@
+"""The scientist's library: one method for each thing the source server does for a scientist.
+
+server = Server("http://127.0.0.1:8765", key)
+server.add_project("sums")
+task = server.add_task("sums", ["awk", "{print $1}"], rows_per_chunk=100)
+server.upload(task, Path("pairs.csv"))
+server.assign("sums")
+server.download_results(Path("results.csv"), task=task)
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import requests
+
+from dockercomp.failures import Refused, ServerUnavailable
+from dockercomp.partial import cut_partial_line, last_cursor
+
+CONNECT_S = 5.0
+READ_S = 120.0
+KINDS = {".csv": "text/csv", ".jsonl": "application/jsonl"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a task is: numbers of chunks."""
+
+    state: str
+    outcome: str | None
+    total: int
+    done: int
+    failed: int  #: quarantined or cancelled
+
+    @property
+    def ended(self) -> bool:
+        """Whether the task is complete."""
+        return self.state == "complete"
+
+
+class Server:
+    """A source server, called with an account's key. Raises ServerUnavailable or Refused."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self.address = address.rstrip("/")
+        self._http = requests.Session()
+        self._http.headers["Authorization"] = f"Bearer {key}"
+
+    def add_project(self, name: str) -> None:
+        """Make a project; one that you have already stays as it is."""
+        self._call("POST", "/projects", json={"name": name})
+
+    def add_task(
+        self,
+        project: str,
+        action: Sequence[str],
+        *,
+        name: str | None = None,
+        image: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+        rows_per_chunk: int = 1,
+    ) -> str:
+        """Make a waiting task that runs `action` once for each chunk; its id.
+
+        `image` is an image's id (sha256:...) or NAME@sha256:...; None lets any container compute.
+        """
+        body: dict[str, Any] = {
+            "action": list(action),
+            "timeout_s": timeout_s,
+            "rows_per_chunk": rows_per_chunk,
+        }
+        optional = {"name": name, "image": image, "env": dict(env) if env else None}
+        body.update({field: value for field, value in optional.items() if value is not None})
+        return str(self._call("POST", f"/projects/{_part(project)}/tasks", json=body)["id"])
+
+    def upload(self, task: str, data: Path, *, upload_id: str | None = None) -> int:
+        """Stream a .csv or .jsonl file to the task, all of it or nothing; the number of rows.
+
+        The same `upload_id` and file again is the same upload, so a broken one can simply be repeated.
+        """
+        kind = KINDS.get(data.suffix.lower())
+        if kind is None:
+            raise Refused(400, f"{data} must end in {' or '.join(KINDS)}.")
+        path = f"/tasks/{_part(task)}/chunks/{_part(upload_id or str(uuid.uuid4()))}"
+        with data.open("rb") as body:
+            return int(self._call("PUT", path, data=body, headers={"Content-Type": kind})["rows"])
+
+    def start(self, task: str) -> None:
+        """Start a task whose data is complete, its chunks dealt to nobody in particular."""
+        self._call("POST", f"/tasks/{_part(task)}/start")
+
+    def cancel(self, task: str) -> None:
+        """End a task; nothing more of it is handed out."""
+        self._call("POST", f"/tasks/{_part(task)}/cancel")
+
+    def assign(self, project: str | None = None) -> dict[str, Any]:
+        """Start and deal all ready chunks of the project (None: of all yours) to live containers; the deal."""
+        deal: dict[str, Any] = self._call("POST", f"/assign/{_part(project or 'all')}")
+        return deal
+
+    def deal(self, deal: str) -> dict[str, Any]:
+        """What a deal did so far."""
+        found: dict[str, Any] = self._call("GET", f"/deals/{_part(deal)}")
+        return found
+
+    def task(self, task: str) -> dict[str, Any]:
+        """The task's record, with its chunks counted by state."""
+        found: dict[str, Any] = self._call("GET", f"/tasks/{_part(task)}")
+        return found
+
+    def progress(self, task: str) -> Progress:
+        """How far the task is."""
+        found = self.task(task)
+        chunks = found["chunks"]
+        return Progress(
+            state=found["state"],
+            outcome=found["outcome"],
+            total=chunks["total"],
+            done=chunks.get("done", 0),
+            failed=chunks.get("quarantined", 0) + chunks.get("cancelled", 0),
+        )
+
+    def tasks(self, project: str | None = None) -> list[dict[str, Any]]:
+        """Your tasks, oldest first."""
+        return list(self._call("GET", "/tasks", params={"project": project} if project else None)["tasks"])
+
+    def containers(self) -> list[dict[str, Any]]:
+        """The client containers, live ones first."""
+        return list(self._call("GET", "/containers")["containers"])
+
+    def errors(self, task: str | None = None) -> Iterator[dict[str, Any]]:
+        """Every failed attempt of the task (None: of all yours)."""
+        after: str | None = None
+        while True:
+            asked = {"task": task, "after": after, "limit": "1000"}
+            params = {name: value for name, value in asked.items() if value is not None}
+            page = self._call("GET", "/errors", params=params)["errors"]
+            yield from page
+            if not page:
+                return
+            after = page[-1]["id"]
+
+    def download_results(self, target: Path, *, task: str | None = None, project: str | None = None) -> int:
+        """Write the table of results as it is now; the number of bytes received.
+
+        A download that breaks off leaves a `.part` file beside `target`; the same call again goes on from it.
+        """
+        part = target.with_name(f".{target.name}.{task or project or 'all'}.part")
+        asked = {"task": task, "project": project, "after": last_cursor(part)}
+        params = {name: value for name, value in asked.items() if value is not None}
+        if asked["after"] is not None:
+            cut_partial_line(part)
+        mode = "ab" if asked["after"] is not None else "wb"
+        with self._request("GET", "/results.csv", params=params, stream=True) as answer, part.open(mode) as out:
+            copied = _copy(answer, out)
+        part.replace(target)
+        return copied
+
+    def _call(self, method: str, path: str, **rest: Any) -> Any:
+        with self._request(method, path, **rest) as answer:
+            try:
+                return answer.json()
+            except ValueError as error:
+                raise ServerUnavailable(f"{self.address} does not answer like a source server.") from error
+
+    def _request(self, method: str, path: str, **rest: Any) -> requests.Response:
+        try:
+            answer = self._http.request(method, self.address + path, timeout=(CONNECT_S, READ_S), **rest)
+        except requests.RequestException as error:
+            raise ServerUnavailable(f"The source server at {self.address} does not answer.") from error
+        if answer.status_code in (429, 502, 503, 504):
+            raise ServerUnavailable(f"{_sentence(answer)} (The source server says: not now.)")
+        if answer.status_code >= 400:
+            raise Refused(answer.status_code, _sentence(answer))
+        return answer
+
+
+def _copy(answer: requests.Response, out: IO[bytes]) -> int:
+    copied = 0
+    try:
+        for piece in answer.iter_content(64 * 1024):
+            copied += out.write(piece)
+    except requests.RequestException as error:
+        raise ServerUnavailable(
+            "The download broke off; the same command again goes on where it stopped."
+        ) from error
+    return copied
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _sentence(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"The source server answered {answer.status_code}."

@@ -1,0 +1,197 @@
+"""`dockercomp`: the scientist's command."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dockercomp.api import Progress, Server
+from dockercomp.config import from_env
+from dockercomp.failures import DockercompError, ServerUnavailable
+
+POLL_S = 1.0
+PATIENCE = 60  #: polls without an answer before watching gives up
+
+
+class Sentence(click.ClickException):
+    """A command that cannot be carried out; the message is one sentence."""
+
+    exit_code = 2
+
+
+class ScientistGroup(click.Group):
+    """A group whose commands end with a sentence when the server or the settings say no."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; our own errors become sentences."""
+        try:
+            return super().invoke(ctx)
+        except DockercompError as error:
+            raise Sentence(str(error)) from error
+
+
+@click.group(
+    cls=ScientistGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  export DOCKERCOMP_SERVER=http://127.0.0.1:8765 DOCKERCOMP_KEY_FILE=ada.key
+  dockercomp submit pairs.csv --project sums --rows-per-chunk 500 -- python3 /opt/job/add_pairs.py
+  dockercomp assign --project sums
+  dockercomp watch TASK
+  dockercomp results --task TASK -o results.csv
+""",
+)
+@click.version_option(package_name="dockercomp")
+def main() -> None:
+    """Send a computation to many machines and get one table of results back."""
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  dockercomp submit pairs.csv --project sums --rows-per-chunk 500 -- python3 /opt/job/add_pairs.py
+  dockercomp submit grid.csv --project digits --timeout 120 --image sha256:... -- python3 /opt/job/fit.py
+  dockercomp submit greetings.csv --project hello -- /bin/echo 'hello {name}'
+"""
+)
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("action", nargs=-1, required=True)
+@click.option("--project", required=True, help="The project; it is made if you have none of this name.")
+@click.option("--name", help="A name for people to read.  [default: the file's name]")
+@click.option("--image", help="Run only in this image: its id (sha256:...) or NAME@sha256:...")
+@click.option(
+    "--env", "env", multiple=True, metavar="NAME=VALUE", help="Public to volunteers; may be repeated."
+)
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds for one chunk.")
+@click.option("--rows-per-chunk", default=1, show_default=True, help="More than 1: rows come on stdin only.")
+def submit(
+    data: Path,
+    action: tuple[str, ...],
+    project: str,
+    name: str | None,
+    image: str | None,
+    env: tuple[str, ...],
+    timeout: float,
+    rows_per_chunk: int,
+) -> None:
+    """Make a task that runs ACTION on every row of DATA (.csv or .jsonl), and print its id.
+
+    ACTION is the whole command line; {field} stands for a field of the row. The task waits until it is assigned.
+    """
+    server = _server()
+    pairs = dict(_pair(text) for text in env)
+    server.add_project(project)
+    task = server.add_task(
+        project,
+        action,
+        name=name or data.name,
+        image=image,
+        env=pairs,
+        timeout_s=timeout,
+        rows_per_chunk=rows_per_chunk,
+    )
+    rows = server.upload(task, data)
+    click.echo(f"{rows} rows are uploaded; start them with: dockercomp assign --project {project}", err=True)
+    click.echo(task)
+
+
+@main.command(epilog="\b\nExamples:\n  dockercomp assign --all\n  dockercomp assign --project sums\n")
+@click.option("--project", help="Only this project's tasks.")
+@click.option("--all", "everything", is_flag=True, help="All of your projects.")
+def assign(project: str | None, everything: bool) -> None:
+    """Start waiting tasks and deal their ready chunks to the live containers, evenly."""
+    if bool(project) == everything:
+        raise Sentence("Say either --project NAME or --all.")
+    server = _server()
+    deal = server.assign(project)
+    while not deal["done"]:
+        click.echo(f"dealt {sum(deal['dealt'].values())}, {deal['remaining']} to go", err=True)
+        time.sleep(POLL_S)
+        deal = server.deal(deal["id"])
+    dealt = deal["dealt"]
+    click.echo(f"{sum(dealt.values())} chunks dealt to {len(dealt)} containers.")
+    if deal["remaining"]:
+        click.echo(f"{deal['remaining']} chunks are ready and go to whoever asks.")
+    if deal["unassignable"]:
+        click.echo(f"{deal['unassignable']} chunks fit no live container now; they wait for one.")
+
+
+@main.command(epilog="\b\nExample:\n  dockercomp watch 5f2a9c1d7e3b4a60\n")
+@click.argument("task")
+def watch(task: str) -> None:
+    """Show a progress bar with rate and time left until TASK is complete; exit code 1 if it failed."""
+    from tqdm import tqdm
+
+    server = _server()
+    progress = server.progress(task)
+    with tqdm(total=progress.total, unit="chunk", initial=progress.done + progress.failed) as bar:
+        while not progress.ended:
+            time.sleep(POLL_S)
+            progress = _patiently(server, task)
+            bar.total = progress.total
+            bar.update(progress.done + progress.failed - bar.n)
+            if progress.failed:
+                bar.set_postfix(failed=progress.failed)
+    click.echo(f"{progress.outcome}: {progress.done} of {progress.total} chunks have a result.")
+    if progress.outcome != "succeeded":
+        raise SystemExit(1)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  dockercomp results --task 5f2a9c1d7e3b4a60 -o results.csv
+  dockercomp results --project sums -o sums.csv
+"""
+)
+@click.option("--task", help="Only this task.")
+@click.option("--project", help="Only this project's tasks.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("results.csv"))
+def results(task: str | None, project: str | None, output: Path) -> None:
+    """Write the table of results: one line for each row of the input, at any time.
+
+    After a broken download the same command goes on where it stopped.
+    """
+    copied = _server().download_results(output, task=task, project=project)
+    click.echo(f"{output}: {copied} bytes written.", err=True)
+
+
+@main.command(epilog="\b\nExample:\n  dockercomp status\n")
+def status() -> None:
+    """Show your tasks, and the containers that are there."""
+    server = _server()
+    for task in server.tasks():
+        outcome = f" ({task['outcome']})" if task["outcome"] else ""
+        click.echo(
+            f"{task['id']}  {task['project']:<20} {task['state']}{outcome}  {task['rows']} rows  {task['name']}"
+        )
+    containers = server.containers()
+    live = [one for one in containers if one["state"] == "live"]
+    hosts = {one["host"]["id"] for one in live}
+    click.echo(f"{len(live)} live containers on {len(hosts)} hosts ({len(containers)} known).")
+
+
+def _server() -> Server:
+    settings = from_env(os.environ)
+    return Server(settings.server, settings.key)
+
+
+def _patiently(server: Server, task: str) -> Progress:
+    for _ in range(PATIENCE):
+        try:
+            return server.progress(task)
+        except ServerUnavailable:
+            time.sleep(POLL_S)  # it may be restarting: nothing of the task is lost meanwhile
+    return server.progress(task)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Sentence(f"--env takes NAME=VALUE, not {text!r}.")
+    return name, value

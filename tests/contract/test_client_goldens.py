@@ -1,0 +1,267 @@
+"""The client's half of the protocol against the golden messages."""
+
+import json
+import threading
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from client_container.connection import ServerConnection
+from client_container.failures import BadAnswer, LifeEnded, ProtocolTooOld
+from client_container.protocol import Attempt, Beat, Claim, Introduction, Job, Registration
+from client_container.runtime.contract import BadChunk, BadJob, command_line, seed
+
+V1 = Path(__file__).parent / "v1"
+
+
+def golden(name):
+    return json.loads((V1 / f"{name}.json").read_text())
+
+
+class Peer(HTTPServer):
+    """Answers every request as one golden says, and keeps what it was sent."""
+
+    def __init__(self, message):
+        self.message, self.heard = message, None
+        super().__init__(("127.0.0.1", 0), Answer)
+
+
+class Answer(BaseHTTPRequestHandler):
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        message = self.server.message
+        self.server.heard = (self.command, self.path, self.headers, json.loads(body) if body else None)
+        said = b"" if message["response"] is None else json.dumps(message["response"]).encode()
+        self.send_response(message["status"])
+        for header, value in message.get("headers", {}).items():
+            self.send_header(header, value)
+        if message["status"] != 204:
+            self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_POST = do_DELETE = answer
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def peer():
+    peers = []
+
+    def start(name):
+        server = Peer(golden(name))
+        peers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return server, ServerConnection(f"http://127.0.0.1:{server.server_port}", "account-key")
+
+    yield start
+    for server in peers:
+        server.shutdown()
+        server.server_close()
+
+
+def member():
+    return Registration.from_message(golden("register")["response"])
+
+
+def attempts(name):
+    def instants(result):
+        return result | {
+            field: datetime.fromisoformat(result[field].replace("Z", "+00:00"))
+            for field in ("started", "ended")
+        }
+
+    return [Attempt(**instants(result)).to_json() for result in golden(name)["request"].get("results", [])]
+
+
+def assert_heard(server, name, key):
+    method, path, headers, body = server.heard
+    expected = golden(name)
+    assert (method, path, body) == (expected["method"], expected["path"], expected["request"])
+    assert headers["Authorization"] == f"Bearer {key}"
+    assert headers["User-Agent"].startswith("dockercomp-client/")
+    assert body is None or headers["Content-Type"] == "application/json"
+
+
+def introduction(name="register"):
+    said = golden(name)["request"]
+    return Introduction(
+        container=said["id"],
+        host=said["host"]["id"],
+        host_name=said["host"].get("name"),
+        labels=said["labels"],
+        cpus=said["resources"]["cpus"],
+        memory_mb=said["resources"]["memory_mb"],
+        runtimes=tuple(said["runtimes"]),
+        image=said["image"],
+    )
+
+
+def test_registering_says_and_hears_the_golden_message(peer):
+    server, connection = peer("register")
+
+    registration = connection.register(introduction())
+
+    assert_heard(server, "register", "account-key")
+    assert registration.id == server.message["request"]["id"]
+    assert (registration.life, registration.key, registration.beat_s) == (
+        "c9a1d0de-7a53-4d0b-a0a3-5b9d5a1b2c3d",
+        "dcc_example",
+        20.0,
+    )
+
+
+def test_a_heartbeat_says_and_hears_the_golden_message(peer):
+    server, connection = peer("heartbeat")
+    said = server.message["request"]
+
+    answer = connection.heartbeat(
+        member(), Beat(beat=said["beat"], held=said["held"], started=tuple(said["started"]))
+    )
+
+    assert_heard(server, "heartbeat", "dcc_example")
+    assert answer.drop == ("5f2a9c1d7e3b.12",)
+    assert answer.lost == ("5f2a9c1d7e3b.14",)
+    assert answer.claim_again == ("3d5e7f90-1a2b-4c3d-8e4f-5a6b7c8d9e0f",)
+    assert answer.beat_s == 20.0
+
+
+def test_a_claim_says_and_hears_the_golden_message(peer):
+    server, connection = peer("next")
+    said = server.message["request"]
+
+    claim = connection.next(member(), said["token"], said["want"], attempts("next"))
+
+    assert_heard(server, "next", "dcc_example")
+    assert [chunk.id for chunk in claim.chunks] == ["5f2a9c1d7e3b.15", "5f2a9c1d7e3b.16"]
+    told = server.message["response"]["chunks"][1]
+    assert claim.chunks[1].input == told["input"]  # the text itself, not a number or a string read from it
+    assert claim.chunks[1].token == said["token"]
+    assert claim.chunks[0].job == Job(
+        id="5f2a9c1d7e3b/main",
+        image=None,
+        action=("/usr/bin/env", "echo", "{a}"),
+        env={"MODE": "fast"},
+        timeout_s=60.0,
+        rows=None,
+    )
+    assert [delivery.stored for delivery in claim.deliveries] == [True]
+
+
+def test_a_claim_that_brings_nothing_tells_how_long_to_wait(peer):
+    server, connection = peer("next_nothing")
+    said = server.message["request"]
+
+    claim = connection.next(member(), said["token"], said["want"])
+
+    assert claim == Claim(retry_after=5.0)
+    assert server.heard[3] == said | {"results": []}
+
+
+def test_delivering_says_and_hears_the_golden_message(peer):
+    server, connection = peer("add")
+
+    deliveries = connection.add(member(), attempts("add"))
+
+    assert_heard(server, "add", "dcc_example")
+    assert [(delivery.chunk, delivery.final) for delivery in deliveries] == [
+        ("5f2a9c1d7e3b.12", True),
+        ("5f2a9c1d7e3b.13", True),
+    ]
+
+
+def test_a_refused_attempt_is_told_from_a_refused_request(peer):
+    server, connection = peer("add_refused")
+
+    [delivery] = connection.add(member(), attempts("add_refused"))
+
+    assert_heard(server, "add_refused", "dcc_example")
+    assert (delivery.stored, delivery.final, delivery.status) == (False, True, 403)
+    assert delivery.error == "The ticket does not fit this chunk, run, token and container."
+
+
+def test_releasing_says_and_hears_the_golden_message(peer):
+    server, connection = peer("release")
+
+    assert connection.release(member(), server.message["request"]["chunks"]) == 1
+    assert_heard(server, "release", "dcc_example")
+
+
+def test_leaving_says_and_hears_the_golden_message(peer):
+    server, connection = peer("leave")
+
+    assert connection.leave(member()) == 3
+    assert_heard(server, "leave", "dcc_example")
+
+
+def test_an_ended_life_and_an_old_protocol_are_named(peer):
+    _, ended = peer("life_ended")
+    _, old = peer("too_old")
+
+    with pytest.raises(LifeEnded, match="register again"):
+        ended.heartbeat(member(), Beat(beat=8, held={}, started=()))
+    with pytest.raises(ProtocolTooOld, match="update the client"):
+        old.register(introduction())
+
+
+def without(message, *path):
+    *way, last = path
+    copy = json.loads(json.dumps(message))
+    place = copy
+    for step in way:
+        place = place[step]
+    del place[last]
+    return copy
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("chunks",),
+        ("jobs",),
+        ("chunks", 0, "id"),
+        ("chunks", 0, "run"),
+        ("chunks", 0, "input"),
+        ("chunks", 0, "job"),
+        ("chunks", 0, "ticket"),
+        ("jobs", "5f2a9c1d7e3b/main", "action"),
+        ("jobs", "5f2a9c1d7e3b/main", "timeout_s"),
+    ],
+)
+def test_an_answer_that_lacks_a_needed_field_is_refused(path):
+    with pytest.raises(BadAnswer):
+        Claim.from_message(without(golden("next")["response"], *path), token="T")
+
+
+def test_unknown_fields_are_ignored():
+    message = golden("next")["response"]
+    message["news"] = message["chunks"][0]["news"] = message["results"][0]["news"] = {"a": 1}
+    message["jobs"]["5f2a9c1d7e3b/main"]["news"] = 1
+
+    assert len(Claim.from_message(message, token="T").chunks) == 2
+
+
+@pytest.mark.parametrize("case", golden("placeholders")["cases"], ids=lambda case: " ".join(case["action"]))
+def test_placeholders_are_replaced_as_the_vectors_say(case):
+    assert command_line(case["action"], case["input"]) == case["argv"]
+
+
+@pytest.mark.parametrize("action", golden("placeholders")["bad_actions"], ids=" ".join)
+def test_a_stray_brace_is_an_error(action):
+    with pytest.raises(BadJob):
+        command_line(action, '{"a": "1"}')
+
+
+@pytest.mark.parametrize("case", golden("placeholders")["missing"])
+def test_a_field_the_chunk_lacks_is_named(case):
+    with pytest.raises(BadChunk, match=case["name"]):
+        command_line(case["action"], case["input"])
+
+
+@pytest.mark.parametrize("case", golden("seeds")["cases"])
+def test_seeds_are_as_the_vectors_say(case):
+    assert seed(case["chunk"]) == case["seed"]
