@@ -149,10 +149,15 @@ class _Answer:
             self.message = None
 
     @property
+    def has_sentence(self) -> bool:
+        """Whether the body is an error as the protocol has it."""
+        return isinstance(self.message, dict) and isinstance(self.message.get("error"), str)
+
+    @property
     def sentence(self) -> str:
         """What the server said about an error, on one line."""
-        said = self.message.get("error") if isinstance(self.message, dict) else None
-        return " ".join(str(said).split())[:500] if said else f"The server answered {self.status}."
+        said = " ".join(self.message["error"].split()) if self.has_sentence else ""
+        return said[:500] or f"The server answered {self.status}."
 
 
 def _translate(answer: _Answer) -> _Answer:
@@ -160,15 +165,16 @@ def _translate(answer: _Answer) -> _Answer:
     status = answer.status
     if status in (200, 201, 204):
         return answer
+    if status in (408, 425, 429) or status >= 500:
+        raise ServerUnavailable(answer.sentence, retry_after=answer.retry_after, status=status)
+    if status < 400 or not answer.has_sentence:
+        # A proxy's page, say: not the server's word, on which results would be given up.
+        raise BadAnswer(f"Something answered {status}, not as the protocol says.", status=status)
     if status in (401, 410):
         raise LifeEnded(answer.sentence)
     if status == 426:
         raise ProtocolTooOld(answer.sentence)
-    if status in (408, 425, 429) or status >= 500:
-        raise ServerUnavailable(answer.sentence, retry_after=answer.retry_after, status=status)
-    if status >= 400:
-        raise Refused(status, answer.sentence, answer.message if isinstance(answer.message, dict) else None)
-    raise BadAnswer(f"The server answered {status}, which is not in the protocol.", status=status)
+    raise Refused(status, answer.sentence, answer.message)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -27,8 +27,8 @@ class Deliverer:
         """The oldest attempts that fit one request; bring them back through `settle` or `failed`."""
         return self._spool.take(most=self._most, most_bytes=BATCH_BYTES)
 
-    def settle(self, batch: Batch, answers: Sequence[Delivery]) -> None:
-        """Forget what was stored or finally refused, keep the rest."""
+    def settle(self, batch: Batch, answers: Sequence[Delivery]) -> int:
+        """Forget what was stored or finally refused, keep the rest; answers how many that are."""
         unsettled = []
         answered = {answer.chunk: answer for answer in answers}
         in_order = [answer.chunk for answer in answers] == [parcel.chunk for parcel, _ in batch]
@@ -44,14 +44,16 @@ class Deliverer:
             self._holdings.settled(parcel.token, parcel.chunk)
         self._spool.give_back(unsettled)
         self._most = min(BATCH_RESULTS, self._most * 2)
+        return len(unsettled)
 
     def failed(self, batch: Batch, error: Exception) -> None:
         """Nobody knows what became of the batch: keep it all.
 
-        A server that breaks on one attempt (500) gets ever smaller batches, until that one stands alone.
+        A server that breaks on one attempt (500), or a proxy that finds the body too large (413), gets ever smaller
+        batches, until the one at fault stands alone.
         """
         self._spool.give_back(parcel for parcel, _ in batch)
-        if isinstance(error, ServerUnavailable) and error.status == 500:
+        if isinstance(error, ServerUnavailable) and error.status in (413, 500):
             self._most = max(1, min(self._most, len(batch)) // 2)
 
     def deliver(self, member: Registration, *, timeout: tuple[float, float] | None = None) -> int:
@@ -70,7 +72,9 @@ class Deliverer:
             self.failed(batch, error)
             raise
         else:
-            self.settle(batch, answers)
+            left = self.settle(batch, answers)
+            if left:
+                raise ServerUnavailable(f"The server could not store {left} of {len(batch)} results.")
 
     def _refused(
         self, member: Registration, batch: Batch, timeout: tuple[float, float] | None, refusal: Refused

@@ -126,13 +126,15 @@ class ClientLoop:
             claim = self._connection.next(member, pending.token, pending.want, [data for _, data in batch])
         except (ServerUnavailable, LifeEnded, Refused, ProtocolTooOld) as error:
             self._deliverer.failed(batch, error)
+            self._finished()  # the courier has to look after these results while we wait
             self._claim_failed(error, member)
         else:
             self._backoff.reset()
             self._with_results = True
             # What is held first: settling its last chunk would end a token that was claimed again.
             fresh = self._holdings.claimed(pending.token, claim.chunks)
-            self._deliverer.settle(batch, claim.deliveries)
+            if self._deliverer.settle(batch, claim.deliveries):
+                self._finished()
             self._claimed(pending, claim, fresh)
 
     def _promise(self) -> _Pending:

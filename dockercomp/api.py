@@ -157,7 +157,10 @@ class Server:
         if asked["after"] is not None:
             cut_partial_line(part)
         mode = "ab" if asked["after"] is not None else "wb"
-        with self._request("GET", "/results.csv", params=params, stream=True) as answer, part.open(mode) as out:
+        with (
+            self._request("GET", "/results.csv", params=params, stream=True) as answer,
+            part.open(mode) as out,
+        ):
             copied = _copy(answer, out)
         part.replace(target)
         return copied

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from source_server.built_in import BuiltIn, built_in_parts
 from source_server.config import Settings
 from source_server.server_home import (
     Address,
@@ -61,6 +62,7 @@ def run_server(
     settings: Settings,
     addresses: Sequence[Address],
     *,
+    built_in: BuiltIn | None = None,
     programs: Programs | None = None,
     policy: RestartPolicy | None = None,
     when_ready: Callable[[str], None] = lambda url: None,
@@ -76,7 +78,7 @@ def run_server(
     patience_s = orphan_patience_s(home)
     with home.held():
         require_free(addresses, patience_s=patience_s)
-        parts = _parts(settings, addresses, programs or Programs())
+        parts = _parts(settings, addresses, built_in or BuiltIn(), programs or Programs())
 
         def announce() -> None:
             home.record_address(addresses[0])
@@ -126,7 +128,9 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
-def _parts(settings: Settings, addresses: Sequence[Address], programs: Programs) -> list[Part]:
+def _parts(
+    settings: Settings, addresses: Sequence[Address], built_in: BuiltIn, programs: Programs
+) -> list[Part]:
     mongod = None if settings.mongo_uri else make_mongod(settings)
 
     def env() -> dict[str, str]:
@@ -141,7 +145,8 @@ def _parts(settings: Settings, addresses: Sequence[Address], programs: Programs)
         ready=lambda: answers(addresses[0].url),
     )
     housekeeping = Command("housekeeping", programs.housekeeping, env=env, grace_s=10.0)
-    return [*([mongod] if mongod else []), migrate, web, housekeeping]
+    clients = built_in_parts(built_in, home=settings.home, server=addresses[0].url, server_env=env)
+    return [*([mongod] if mongod else []), migrate, web, housekeeping, *clients]
 
 
 def make_mongod(settings: Settings) -> EmbeddedMongod:

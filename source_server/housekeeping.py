@@ -32,7 +32,9 @@ LONGEST_GAP_S = 15.0  #: a service not heard of for so long counts as gone
 class Housekeeper:
     """The steps, with what they work on."""
 
-    def __init__(self, stores: Stores, *, beat_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stores: Stores, *, beat_s: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stores = stores
         self._monotonic = monotonic
         self._watch = WorkingService(beat_s=beat_s, longest_gap_s=LONGEST_GAP_S)
@@ -51,7 +53,9 @@ class Housekeeper:
     def silence(self) -> None:
         """Purge silent containers, once the service has been watched at work for long enough."""
         instant = self._monotonic()
-        serving = self._stores.meta.is_serving(self._stores.clock.now(), within=timedelta(seconds=LONGEST_GAP_S))
+        serving = self._stores.meta.is_serving(
+            self._stores.clock.now(), within=timedelta(seconds=LONGEST_GAP_S)
+        )
         self._watch.observe(instant, serving=serving)
         if self._watch.proved(instant):
             self._purge.silent()

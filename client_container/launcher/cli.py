@@ -1,4 +1,4 @@
-"""The command of a volunteer's host: dockercomp-launcher up | down | status."""
+"""The command of a volunteer's host: dockercomp-launcher up | down | status | gateway."""
 
 from __future__ import annotations
 
@@ -70,7 +70,13 @@ def main() -> None:
     """Keep client containers running on this machine, and remove them again."""
 
 
-@main.command()
+UP_EXAMPLE = """\b
+Example:
+  dockercomp-launcher up --server http://192.0.2.7:8765 --key-file my.key --containers 4 --detach
+"""
+
+
+@main.command(epilog=UP_EXAMPLE)
 @instance_options
 @click.option("--server", envvar="DOCKERCOMP_SERVER", required=True, help="URL of the source server.")
 @click.option(
@@ -114,7 +120,7 @@ def up(state: StateFolder, detach: bool, wait: float, log_file: Path | None, **o
         _stay(keeper.Keeper(engine, plan, request.containers, key, time.monotonic))
 
 
-@main.command()
+@main.command(epilog="\b\nExample:\n  dockercomp-launcher down\n")
 @instance_options
 @click.option("--purge", is_flag=True, help="Remove their volumes too, with results not yet delivered.")
 def down(state: StateFolder, purge: bool) -> None:
@@ -132,7 +138,7 @@ def down(state: StateFolder, purge: bool) -> None:
     click.echo(f"Instance {state.instance}: {removed} client containers removed, {kept}.")
 
 
-@main.command()
+@main.command(epilog="\b\nExample:\n  dockercomp-launcher status --json\n")
 @instance_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(state: StateFolder, as_json: bool) -> None:
@@ -141,6 +147,13 @@ def status(state: StateFolder, as_json: bool) -> None:
     labels = _labels(state)
     facts = _facts(state, engine.find(labels) if labels else [])
     click.echo(json.dumps(facts, indent=1) if as_json else _report(facts))
+
+
+@main.command(epilog="\b\nExample:\n  dockercomp-launcher gateway\n")
+def gateway() -> None:
+    """Print the address under which containers reach this machine; exit code 2 if no engine answers."""
+    with _complaining():
+        click.echo(_engine().gateway)
 
 
 @contextlib.contextmanager

@@ -77,10 +77,10 @@ def _why(state: StateFolder, process: subprocess.Popen[bytes], *, count: int, li
     if process.poll() is not None:
         said = state.error_file.read_text(errors="replace").strip().splitlines()
         return said[-1].removeprefix("Error: ") if said else f"The launcher ended with {process.returncode}."
-    logged = (
-        state.log_file.read_text(errors="replace").strip().splitlines() if state.log_file.exists() else []
-    )
-    last = f"; the last line of {state.log_file}: {logged[-1]}" if logged else ""
+    text = state.log_file.read_text(errors="replace") if state.log_file.exists() else ""
+    # Why one ended or was not started says more than that it was started again.
+    complaints = [line for line in text.splitlines() if " INFO " not in line]
+    last = f", and {state.log_file} says: {complaints[-1]}" if complaints else "."
     return f"Not all of {count} client containers ran within {limit_s:.0f} s{last}"
 
 

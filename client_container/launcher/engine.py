@@ -52,6 +52,16 @@ class Engine:
         """How many processors the engine's machine has."""
         return self._processors
 
+    @property
+    def gateway(self) -> str:
+        """The address under which containers on the default bridge reach this machine; raises EngineError."""
+        with _translated():
+            networks = self._api.inspect_network("bridge")["IPAM"]["Config"] or []
+        for network in networks:
+            if network.get("Gateway"):
+                return str(network["Gateway"])
+        raise EngineError("The Docker engine has no default bridge, so containers cannot reach this machine.")
+
     def image_id(self, name: str) -> str:
         """The id (sha256:...) of an image given by name or id; raises ImageMissing."""
         with _translated():

@@ -89,7 +89,14 @@ def checked_server(url: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or not url.isprintable() or parts.query or parts.fragment or parts.username:
+    if (
+        not usable
+        or len(url.split()) != 1
+        or not url.isprintable()
+        or parts.query
+        or parts.fragment
+        or parts.username
+    ):
         raise BadRequest(f"--server must be like http://server.example:8765, not {url!r}.")
     if is_loopback(host):
         raise BadRequest(

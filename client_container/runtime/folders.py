@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,19 +62,19 @@ def job_folder(parent: Path, data: bytes, *, uid: int | None) -> Iterator[JobFol
 
 def remove(folder: Path) -> None:
     """Remove a folder, also where a job took its own permissions away; what stays is swept at the next start."""
-    shutil.rmtree(folder, onerror=_open_up)  # onexc from 3.12 on; onerror works in all versions
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        _open_up(folder)
+        for place, names, _ in os.walk(folder):  # top down: each is opened before it is entered
+            for name in names:
+                _open_up(Path(place, name))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _open_up(function: Any, path: str, _: Any) -> None:
+def _open_up(folder: Path) -> None:
     with contextlib.suppress(OSError):
-        parent = Path(path).parent
-        for place in (parent, Path(path)):
-            if stat.S_ISDIR(place.lstat().st_mode):
-                place.chmod(0o700)
-        if function in (os.open, os.scandir, os.lstat, os.rmdir):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            function(path)
+        if not folder.is_symlink():
+            folder.chmod(0o700)
 
 
 def sweep(parent: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from functools import lru_cache
 from pathlib import Path
 
 OPEN_FILES = 4096
@@ -33,19 +34,13 @@ def _lower(which: int, most: int) -> None:
 
 def oom_kills() -> int | None:
     """How many processes of our cgroup the kernel killed for memory so far; None where it does not say."""
-    for path in _oom_files():
-        try:
-            for line in path.read_text().splitlines():
-                name, _, count = line.partition(" ")
-                if name == "oom_kill":
-                    return int(count)
-        except (OSError, ValueError):
-            continue
-    return None
+    path = _oom_file()
+    return _oom_count(path) if path else None
 
 
-def _oom_files() -> list[Path]:
-    """Where the counter may be: our own cgroup (v2, v1), or the root that a container sees."""
+@lru_cache(maxsize=1)
+def _oom_file() -> Path | None:
+    """Where the counter is: in our own cgroup (v2, v1), or at the root that a container sees."""
     files = []
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -57,7 +52,19 @@ def _oom_files() -> list[Path]:
             files.append(_CGROUP / path.lstrip("/") / "memory.events")
         elif "memory" in controllers.split(","):
             files.append(_CGROUP / "memory" / path.lstrip("/") / "memory.oom_control")
-    return [*files, _CGROUP / "memory.events", _CGROUP / "memory" / "memory.oom_control"]
+    files += [_CGROUP / "memory.events", _CGROUP / "memory" / "memory.oom_control"]
+    return next((path for path in files if _oom_count(path) is not None), None)
+
+
+def _oom_count(path: Path) -> int | None:
+    try:
+        for line in path.read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def memory_mb() -> int | None:

@@ -99,6 +99,7 @@ class ProcessRuntime:
         encoded, data = encoded_argv(argv), encoded_input(chunk.input)
         kills = oom_kills()
         try:
+            self._make_parent()
             with job_folder(self._parent, data, uid=self._uid) as folder:
                 env = environment(chunk, path=self._path, cpus=self._cpus, places=folder.places())
                 try:
@@ -112,6 +113,11 @@ class ProcessRuntime:
         finally:
             reap_strays()
         return _verdict(chunk, ending, out_of_memory=kills is not None and (oom_kills() or 0) > kills)
+
+    def _make_parent(self) -> None:
+        """Those who tidy temporary folders may have removed it since the start; raises OSError."""
+        if not self._parent.exists():
+            private_parent(self._parent)
 
     def _start(
         self, argv: Sequence[bytes], env: Mapping[bytes, bytes], folder: JobFolder

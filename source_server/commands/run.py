@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import click
 from source_server.commands.refused import Refused, read_settings
 
 if TYPE_CHECKING:
+    from source_server.built_in import BuiltIn
     from source_server.server_home import Address
 
 _STOP_WITHIN_S = 90.0  #: the graces of all parts, and then some
@@ -34,6 +36,8 @@ Examples:
   dockercomp-server up
   dockercomp-server up --detach
   dockercomp-server up --bind 127.0.0.1:8765 --bind 172.17.0.1:8765
+  dockercomp-server up --containers 4
+  dockercomp-server up --processes 2 --allow '[["/usr/bin/factor"]]'
 """
 )
 @_bind
@@ -43,9 +47,30 @@ Examples:
     type=click.FloatRange(0.2, 600),
     help="Seconds between two heartbeats of a container.  [default: DOCKERCOMP_BEAT_S, else 20]",
 )
-def up(binds: Sequence[str], detach: bool, beat_seconds: float | None) -> None:
-    """Start the source server: MongoDB, web and housekeeping, and keep them running."""
+@click.option("--containers", type=click.IntRange(0, 1000), default=0, help="Run so many clients of its own.")
+@click.option(
+    "--image", default="dockercomp/client", show_default=True, help="The image of those containers."
+)
+@click.option("--processes", type=click.IntRange(0, 1000), default=0, help="Run clients as plain processes.")
+@click.option(
+    "--allow", default="", metavar="JSON", help="What those may run: [[PROGRAM, FIXED ARGUMENT, ...], ...]."
+)
+def up(
+    binds: Sequence[str],
+    detach: bool,
+    beat_seconds: float | None,
+    containers: int,
+    image: str,
+    processes: int,
+    allow: str,
+) -> None:
+    """Start the source server: MongoDB, web and housekeeping, and keep them running.
+
+    With --containers it also runs client containers of its own on this machine's Docker engine, through the
+    launcher; it then listens on the engine's bridge too. --processes runs clients without any sandbox.
+    """
     from source_server.assembly import run_server
+    from source_server.built_in import BuiltIn
     from source_server.detach import run_detached
     from source_server.event_log import log_events
     from source_server.server_home import CannotStart
@@ -56,14 +81,17 @@ def up(binds: Sequence[str], detach: bool, beat_seconds: float | None) -> None:
     if beat_seconds is not None:
         settings = replace(settings, beat_s=beat_seconds)
     addresses = _addresses(binds)
+    built_in = BuiltIn(containers=containers, image=image, processes=processes, allow=allow)
+    if containers:
+        addresses, built_in = _with_bridge(addresses, built_in)
     try:
         if detach:
-            started = run_detached(settings, _foreground(addresses, beat_seconds))
+            started = run_detached(settings, _foreground(addresses, beat_seconds, built_in))
             click.echo(f"The source server answers on {started.url} (pid {started.pid}, log {started.log}).")
             click.echo("Stop it with: dockercomp-server down")
         else:
             log_events()
-            run_server(settings, addresses, when_ready=_announce)
+            run_server(settings, addresses, built_in=built_in, when_ready=_announce)
     except (CannotStart, MongodUnavailable, StartFailed) as error:
         raise Refused(str(error)) from error
 
@@ -143,11 +171,26 @@ def _addresses(binds: Sequence[str]) -> list[Address]:
         raise Refused(str(error)) from error
 
 
-def _foreground(addresses: Sequence[Address], beat_seconds: float | None) -> list[str]:
+def _with_bridge(addresses: list[Address], built_in: BuiltIn) -> tuple[list[Address], BuiltIn]:
+    """Listen where containers reach this machine, too: only the launcher may ask the engine where that is."""
+    from source_server.built_in import LAUNCHER
+
+    asked = subprocess.run([*LAUNCHER, "gateway"], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        raise Refused(asked.stderr.strip().removeprefix("Error: ") or "The launcher does not answer.")
+    bridge = _addresses([f"{asked.stdout.strip()}:{addresses[0].port}"])[0]
+    return list(dict.fromkeys([*addresses, bridge])), replace(built_in, containers_server=bridge.url)
+
+
+def _foreground(addresses: Sequence[Address], beat_seconds: float | None, built_in: BuiltIn) -> list[str]:
     """The same command without --detach."""
     argv = [sys.executable, "-m", "source_server.cli", "up"]
     for address in addresses:
         argv += ["--bind", str(address)]
+    if built_in.containers:
+        argv += ["--containers", str(built_in.containers), "--image", built_in.image]
+    if built_in.processes:
+        argv += ["--processes", str(built_in.processes), "--allow", built_in.allow]
     return [*argv, *(["--beat-seconds", f"{beat_seconds:g}"] if beat_seconds is not None else [])]
 
 

@@ -67,16 +67,23 @@ _key_file = click.option(
 @click.argument("name")
 @click.option("--role", type=click.Choice(["volunteer", "scientist", "admin"]), required=True)
 @_key_file
-def add(name: str, role: str, key_file: Path | None) -> None:
+@click.option("--if-missing", is_flag=True, help="With --key-file: be content if file and account are there.")
+def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
     """Make the account NAME. Its key is shown this once; the server keeps only a hash."""
     from source_server.domain.account import Role
     from source_server.domain.refusal import Refusal
     from source_server.services.people import People
 
-    _require_new(key_file)
     _, stores = _open("dockercomp-account")
+    people = People(stores)
+    if if_missing and key_file is not None and key_file.exists():
+        if people.is_key_of(key_file.read_text().strip(), name):
+            return
+        key_file.unlink()  # a key of another database: useless here
+    _require_new(key_file)
     try:
-        key = People(stores).add(name, Role(role))
+        known = if_missing and stores.accounts.find_by_name(name) is not None
+        key = people.new_key(name) if known else people.add(name, Role(role))
     except Refusal as error:
         raise Refused(str(error)) from error
     _hand_over(key, key_file)

@@ -91,7 +91,9 @@ class Chunk:
     wanted: int = 1  #: replicas still to hand out
     not_before: datetime | None = None
     input: str | None = None  #: JSON text; None where it was not read
-    rows: int | None = None  #: input rows, each with a line of the answer; None: one value for the whole chunk
+    rows: int | None = (
+        None  #: input rows, each with a line of the answer; None: one value for the whole chunk
+    )
     first_row: int = 0  #: number of the first of them within the task
     assigned: Holder | None = None
     leases: tuple[Lease, ...] = ()
@@ -177,7 +179,9 @@ def start(chunk: Chunk, *, container: str, now: datetime, until: datetime) -> Ch
     """A beat said that this container executes the chunk: its deadline starts anew."""
     _require("start", chunk)
     leases = tuple(
-        replace(held, started=now, until=until) if held.container == container and held.started is None else held
+        replace(held, started=now, until=until)
+        if held.container == container and held.started is None
+        else held
         for held in chunk.leases
     )
     return replace(chunk, leases=leases)

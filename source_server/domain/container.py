@@ -39,5 +39,7 @@ class Container:
     runtimes: tuple[str, ...] = ("process",)
     image: str | None = None
     beat: int = 0  #: number of the last beat within this life
-    held: dict[str, int] = field(default_factory=dict)  #: claim token -> chunks known under it, as of that beat
+    held: dict[str, int] = field(
+        default_factory=dict
+    )  #: claim token -> chunks known under it, as of that beat
     paused: bool = False

@@ -54,7 +54,9 @@ class Lines:
             try:
                 text = line.decode("utf-8-sig" if self.number == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise BadInput(f"Line {self.number} is not UTF-8 (byte {error.start + 1} of the line).") from error
+                raise BadInput(
+                    f"Line {self.number} is not UTF-8 (byte {error.start + 1} of the line)."
+                ) from error
             yield text
 
 

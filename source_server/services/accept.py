@@ -30,7 +30,9 @@ from source_server.stores.gate import Document
 log = logging.getLogger(__name__)
 
 TRIES = 4  #: times a contended chunk is read anew before housekeeping has to settle it
-SETTLE_AFTER = timedelta(seconds=5)  #: how old a stored attempt without verdict is before housekeeping takes it up
+SETTLE_AFTER = timedelta(
+    seconds=5
+)  #: how old a stored attempt without verdict is before housekeeping takes it up
 SETTLE_BATCH = 500
 
 
@@ -154,13 +156,16 @@ class Accept:
     def _drop_equal_payloads(self, duplicates: Sequence[Stored], decided: dict[str, Chunk]) -> None:
         accepted_ids = [decided[one.chunk].result for one in duplicates]
         accepted = {
-            one.id: one.digest for one in self._stores.results.of([one for one in accepted_ids if one is not None])
+            one.id: one.digest
+            for one in self._stores.results.of([one for one in accepted_ids if one is not None])
         }
         equal = [one.id for one in duplicates if accepted.get(decided[one.chunk].result or "") == one.digest]
         self._stores.results.drop_payload(equal)
 
     def _settle_error(self, error: Stored, now: datetime) -> None:
-        failure = Failure(host=error.origin.host, account=error.origin.account, signature=error.signature or "")
+        failure = Failure(
+            host=error.origin.host, account=error.origin.account, signature=error.signature or ""
+        )
         for _ in range(TRIES):
             chunk = self._stores.chunks.read([error.chunk]).get(error.chunk)
             if chunk is None or chunk.run != error.run:

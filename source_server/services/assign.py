@@ -46,10 +46,14 @@ class Assign:
     def __call__(self, owner: str, projects: Sequence[str] | None) -> DealReport:
         """Start the sealed tasks of these projects (None: all) and deal their first 5,000 ready chunks."""
         now = self._stores.clock.now()
-        tasks = [task for task in self._stores.tasks.of_projects(projects) if task.sealed and task.ended is None]
+        tasks = [
+            task for task in self._stores.tasks.of_projects(projects) if task.sealed and task.ended is None
+        ]
         for task in tasks:
             self._stores.tasks.start(task.id, now)
-        deal = Deal(id=uuid.uuid4().hex[:16], owner=owner, tasks=tuple(task.id for task in tasks), created=now)
+        deal = Deal(
+            id=uuid.uuid4().hex[:16], owner=owner, tasks=tuple(task.id for task in tasks), created=now
+        )
         self._stores.deals.add(deal)
         for _ in range(IN_REQUEST):
             deal = deal if deal.done else self.step(deal)

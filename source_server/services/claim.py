@@ -121,7 +121,9 @@ class Claim:
     def _grant(self, container: Container, token: str, chunk: Chunk, now: datetime) -> Granted:
         lease = _lease_of(chunk, container, token)
         assert lease is not None
-        proof = tickets.ticket(self._secret, chunk=chunk.id, run=chunk.run, container=container.id, token=token)
+        proof = tickets.ticket(
+            self._secret, chunk=chunk.id, run=chunk.run, container=container.id, token=token
+        )
         return Granted(chunk=chunk, ticket=proof, ends_in_s=max(0.0, (lease.until - now).total_seconds()))
 
 

@@ -34,7 +34,9 @@ class Complete:
     def sweep_cancelled(self, task: Task) -> int:
         """Cancel some of a cancelled task's open chunks, and complete it once there are none; how many."""
         chunks = self._stores.chunks.open(task.id, limit=SWEEP)
-        cancelled = self._stores.chunks.apply([(one, rules.cancel(one)) for one in chunks]) if chunks else set()
+        cancelled = (
+            self._stores.chunks.apply([(one, rules.cancel(one)) for one in chunks]) if chunks else set()
+        )
         if not chunks:
             self._stores.tasks.complete(task.id, TaskOutcome.CANCELLED, self._stores.clock.now())
         return len(cancelled)

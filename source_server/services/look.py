@@ -20,7 +20,9 @@ class Look:
         """All containers for scientists and admins, a volunteer's own for a volunteer."""
         return self._stores.containers.all(account.id if account.role is Role.VOLUNTEER else None)
 
-    def errors(self, tasks: Sequence[str] | None, *, after: str | None, limit: int) -> list[Mapping[str, Any]]:
+    def errors(
+        self, tasks: Sequence[str] | None, *, after: str | None, limit: int
+    ) -> list[Mapping[str, Any]]:
         """Stored failures of these tasks (None: of all), by id, behind the id `after`."""
         return list(self._stores.errors.page(tasks, after=after, limit=limit))
 

@@ -24,7 +24,9 @@ class People:
     def add(self, name: str, role: Role) -> str:
         """Make an account and answer its key, which is shown this once; raises BadInput or Conflict."""
         if not _NAME.fullmatch(name):
-            raise BadInput("An account's name has 1 to 100 letters, digits and . _ @ + -, and begins with one.")
+            raise BadInput(
+                "An account's name has 1 to 100 letters, digits and . _ @ + -, and begins with one."
+            )
         key = new_key("dca")
         account = Account(
             id=uuid.uuid4().hex, name=name, role=role, pseudonym=f"{role.value}-{secrets.token_hex(4)}"
@@ -32,7 +34,9 @@ class People:
         try:
             self._stores.accounts.add(account, key_hash(key))
         except AlreadyThere:
-            raise Conflict(f"There is an account {name} already; `account new-key` gives it a new key.") from None
+            raise Conflict(
+                f"There is an account {name} already; `account new-key` gives it a new key."
+            ) from None
         return key
 
     def new_key(self, name: str) -> str:
@@ -41,6 +45,11 @@ class People:
         if not self._stores.accounts.replace_key(name, key_hash(key)):
             raise NotFound(f"There is no account {name}.")
         return key
+
+    def is_key_of(self, key: str, name: str) -> bool:
+        """Whether this key opens the account of that name."""
+        account = self._stores.accounts.find_by_key(key_hash(key)) if key else None
+        return account is not None and account.name == name
 
     def account(self, key: str | None, role: Role) -> Account:
         """The account whose key this is; raises UnknownKey, or NotAllowed when it may not act in that role."""

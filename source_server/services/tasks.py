@@ -93,7 +93,9 @@ class Tasks:
         """Start a waiting task; one that runs already stays as it is; raises Conflict without complete data."""
         task = self.get(account, task_id)
         if not task.sealed:
-            raise Conflict("The task has no complete data yet: upload it with PUT /tasks/ID/chunks/UPLOAD first.")
+            raise Conflict(
+                "The task has no complete data yet: upload it with PUT /tasks/ID/chunks/UPLOAD first."
+            )
         self._stores.tasks.start(task_id, self._stores.clock.now())
         return self.get(account, task_id)
 

@@ -125,7 +125,9 @@ class ReceiveUpload:
         try:
             self._stores.chunks.add([_chunk(task, attempt, one) for one in batch])
         except AlreadyThere as error:
-            raise Conflict("An earlier upload of this task is still being cleared away; send it again.") from error
+            raise Conflict(
+                "An earlier upload of this task is still being cleared away; send it again."
+            ) from error
 
     def _abandon(self, task: Task, attempt: Upload) -> None:
         try:

@@ -42,7 +42,9 @@ class Chunks:
         """Store new chunks; raises AlreadyThere if one of the ids exists."""
         self._gate.insert_many([_document(chunk) for chunk in chunks])
 
-    def read(self, ids: Iterable[str], *, with_input: bool = False, majority: bool = False) -> dict[str, Chunk]:
+    def read(
+        self, ids: Iterable[str], *, with_input: bool = False, majority: bool = False
+    ) -> dict[str, Chunk]:
         """The chunks with these ids, by id; unknown ids are absent."""
         fields_ = None if with_input else NO_INPUT
         found = self._gate.find({"_id": {"$in": list(ids)}}, fields_, majority=majority)
@@ -134,7 +136,9 @@ class Chunks:
 
     def counts(self, task: str) -> dict[str, int]:
         """How many chunks of the task are in each state; states without one are absent."""
-        counted = {state.value: self._gate.count({"task": task, "state": state.value}) for state in ChunkState}
+        counted = {
+            state.value: self._gate.count({"task": task, "state": state.value}) for state in ChunkState
+        }
         return {state: count for state, count in counted.items() if count}
 
     def assigned_to(self, tasks: Sequence[str]) -> dict[tuple[str, str], int]:

@@ -73,7 +73,9 @@ class Containers:
         found = self._gate.find({**LIVE, "last_seen": {"$lt": before}}, sort=[("last_seen", 1)])
         return [_container(document) for document in found]
 
-    def end_life(self, container: Container, state: ContainerState, *, next_life: str, forget_key: bool) -> bool:
+    def end_life(
+        self, container: Container, state: ContainerState, *, next_life: str, forget_key: bool
+    ) -> bool:
         """Purge a container, or let it leave: only if it is still in the life, and as silent, as it was judged."""
         guard = {"_id": container.id, "life": container.life, "last_seen": container.last_seen, **LIVE}
         change: Document = {"$set": {"state": state.value, "life": next_life, "held": []}}

@@ -61,7 +61,9 @@ class Deals:
 
     def finish(self, deal: Deal) -> bool:
         """Nothing is left to deal."""
-        return self._gate.update_one({"_id": deal.id, "step": deal.step, "plan": []}, {"$set": {"done": True}})
+        return self._gate.update_one(
+            {"_id": deal.id, "step": deal.step, "plan": []}, {"$set": {"done": True}}
+        )
 
 
 def _document(deal: Deal) -> Document:

@@ -43,7 +43,9 @@ def translated() -> Iterator[None]:
     except DuplicateKeyError as error:
         raise AlreadyThere from error
     except PyMongoError as error:
-        raise DatabaseUnavailable("The database did not answer in time; send the same request again.") from error
+        raise DatabaseUnavailable(
+            "The database did not answer in time; send the same request again."
+        ) from error
 
 
 class Gate:
@@ -52,7 +54,9 @@ class Gate:
     def __init__(self, database: Database[Document], name: str) -> None:
         self._durable: Collection[Document] = database.get_collection(name, write_concern=DURABLE)
         self._quick: Collection[Document] = database.get_collection(name, write_concern=QUICK)
-        self._majority: Collection[Document] = database.get_collection(name, read_concern=ReadConcern("majority"))
+        self._majority: Collection[Document] = database.get_collection(
+            name, read_concern=ReadConcern("majority")
+        )
 
     def _for_writing(self, quick: bool) -> Collection[Document]:
         return self._quick if quick else self._durable
@@ -69,7 +73,9 @@ class Gate:
         """All documents that match, at most `limit` (0: no bound), from the primary."""
         source = self._majority if majority else self._durable
         with translated():
-            return list(source.find(query, fields, sort=sort, limit=limit, batch_size=min(limit, 1000) or 1000))
+            return list(
+                source.find(query, fields, sort=sort, limit=limit, batch_size=min(limit, 1000) or 1000)
+            )
 
     def find_one(self, query: Filter, fields: Mapping[str, int] | None = None) -> Document | None:
         """One document that matches, or None."""

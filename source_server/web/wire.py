@@ -39,12 +39,15 @@ def _no_nul(text: str) -> str:
 Text = Annotated[str, AfterValidator(_encodable)]
 Uuid = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"),
+    StringConstraints(
+        pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+    ),
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
 ChunkId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$")]
 Number = (
-    Annotated[int, Field(ge=-INT64, le=INT64)] | Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
+    Annotated[int, Field(ge=-INT64, le=INT64)]
+    | Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
 )
 Whole = Annotated[int, Field(ge=0, le=INT64)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -51,7 +52,15 @@ class Server:
     def offer(self, *names, data="1"):
         for n, name in enumerate(names):
             self.waiting.append(
-                {"id": name, "n": n, "run": 0, "input": data, "job": "t/main", "ticket": f"ticket-{name}", "ends_in_s": 60}
+                {
+                    "id": name,
+                    "n": n,
+                    "run": 0,
+                    "input": data,
+                    "job": "t/main",
+                    "ticket": f"ticket-{name}",
+                    "ends_in_s": 60,
+                }
             )
 
     def of(self, path):
@@ -71,7 +80,12 @@ class Server:
         body = request.body
         if request.path == "/containers":
             self.lives += 1
-            message = {"id": body["id"], "life": str(uuid.uuid4()), "key": f"key-{self.lives}", "beat_s": self.beat_s}
+            message = {
+                "id": body["id"],
+                "life": str(uuid.uuid4()),
+                "key": f"key-{self.lives}",
+                "beat_s": self.beat_s,
+            }
             return Reply(201, message, {})
         if request.key != f"key-{self.lives}":
             return Reply(401, {"error": "This key is not known."}, {})
@@ -107,7 +121,9 @@ class Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         key = self.headers["Authorization"].removeprefix("Bearer ")
         peer = self.server.peer
-        answer = peer.answer(Request(self.command, self.path, key, json.loads(data) if data else None, time.monotonic()))
+        answer = peer.answer(
+            Request(self.command, self.path, key, json.loads(data) if data else None, time.monotonic())
+        )
         if answer is HANG:
             peer.released.wait(60)
         if answer in (HANG, CUT):
@@ -198,7 +214,7 @@ def test_all_chunks_are_computed_and_claims_grow(server, client, tmp_path):
     assert all(server.stored[name]["outcome"] == "ok" for name in names)
     wants = [request.body["want"] for request in server.of("/next")]
     assert wants[0] == 1
-    assert all(later <= 4 * earlier for earlier, later in zip(wants, wants[1:], strict=False))
+    assert all(later <= 4 * earlier for earlier, later in itertools.pairwise(wants))
     tokens = [request.body["token"] for request in server.of("/next")]
     assert len({str(uuid.UUID(token)) for token in tokens}) == len(tokens)
     until(lambda: not spooled(tmp_path))
@@ -224,7 +240,9 @@ def test_a_lost_reply_makes_the_client_ask_with_the_same_token(server, client):
     assert asked[3] != lost[0]
 
 
-def test_results_of_an_outage_stay_on_disk_and_are_delivered_when_the_server_is_back(server, client, tmp_path):
+def test_results_of_an_outage_stay_on_disk_and_are_delivered_when_the_server_is_back(
+    server, client, tmp_path
+):
     server.offer("t.1")
     server.job["action"] = ["sh", "-c", "sleep 0.5; echo 3"]
 
@@ -387,9 +405,49 @@ def test_a_finally_refused_result_is_set_aside_and_its_neighbours_are_delivered(
     assert "t.2" not in server.stored
 
 
-@pytest.mark.parametrize("reply", [Reply(503, {"error": "Busy."}, {"Retry-After": "1.5"}), Reply(200, ["no"], {})])
+def test_a_result_the_server_breaks_on_bars_no_other(server, client):
+    names = [f"t.{n}" for n in range(4)]
+    server.offer(*names)
+
+    def break_on_one(request):
+        if request.path == "/next" and not server.leases:
+            return server.claim(request.body | {"want": 4})
+        results = (request.body or {}).get("results", [])
+        if "t.1" in {result["chunk"] for result in results}:
+            return Reply(500, {"error": "A bug."}, {})
+        return None
+
+    server.rules.append(break_on_one)
+    client()
+
+    until(lambda: {"t.0", "t.2", "t.3"} <= server.stored.keys(), within_s=60)
+
+
+def test_a_proxys_error_page_makes_nobody_give_a_result_up(server, client, tmp_path):
+    server.offer("t.1")
+    seen = []
+
+    def page(request):
+        if request.body and request.body.get("results") and len(seen) < 2:
+            seen.append(request)
+            return Reply(404, ["not", "the", "protocol"], {})
+        return None
+
+    server.rules.append(page)
+    client()
+    until(lambda: "t.1" in server.stored)
+
+    assert len(seen) == 2
+    assert not list((tmp_path / "home" / "spool" / "refused").iterdir())
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(503, {"error": "Busy."}, {"Retry-After": "1.5"}), Reply(200, ["no"], {})]
+)
 def test_a_busy_or_muddled_server_is_left_alone_for_a_while(server, client, reply):
-    server.rules.append(lambda request: reply if request.path == "/next" and len(server.of("/next")) <= 2 else None)
+    server.rules.append(
+        lambda request: reply if request.path == "/next" and len(server.of("/next")) <= 2 else None
+    )
     server.offer("t.1")
 
     client()
@@ -406,14 +464,18 @@ def test_a_full_spool_claims_nothing_and_goes_on_delivering(server, client, tmp_
     server.job["timeout_s"] = 1.0
     server.offer(*[f"t.{n}" for n in range(40)])
     server.rules.append(
-        lambda request: server.claim(request.body | {"want": 40})
-        if request.path == "/next" and not server.leases
-        else None
+        lambda request: (
+            server.claim(request.body | {"want": 40})
+            if request.path == "/next" and not server.leases
+            else None
+        )
     )
     server.rules.append(
-        lambda request: Reply(503, {"error": "Busy."}, {"Retry-After": "0"})
-        if not full and request.body and request.body.get("results")
-        else None
+        lambda request: (
+            Reply(503, {"error": "Busy."}, {"Retry-After": "0"})
+            if not full and request.body and request.body.get("results")
+            else None
+        )
     )
     full = []
 
@@ -435,9 +497,11 @@ def test_a_signal_gives_the_running_chunk_back_delivers_the_rest_and_leaves(serv
     server.offer("t.2", data='{"a": "long"}')
     server.job["action"] = ["sh", "-c", "case $1 in long) sleep 60; sleep 60;; esac", mark, "{a}"]
     server.rules.append(
-        lambda request: server.claim(request.body | {"want": 2})
-        if request.path == "/next" and not server.leases
-        else None
+        lambda request: (
+            server.claim(request.body | {"want": 2})
+            if request.path == "/next" and not server.leases
+            else None
+        )
     )
     process = client()
     until(lambda: spooled(tmp_path) and command_lines(mark))
@@ -454,13 +518,19 @@ def test_a_signal_gives_the_running_chunk_back_delivers_the_rest_and_leaves(serv
 
 
 @pytest.mark.parametrize("hanging", ["/containers", "/next", "/add /containers/"])
-def test_a_signal_ends_the_client_within_five_seconds_though_the_server_hangs(server, client, tmp_path, hanging):
+def test_a_signal_ends_the_client_within_five_seconds_though_the_server_hangs(
+    server, client, tmp_path, hanging
+):
     server.offer("t.1", data="1")
     server.rules.append(
-        lambda request: HANG if any(request.path.startswith(path) for path in hanging.split()) and armed else None
+        lambda request: (
+            HANG if any(request.path.startswith(path) for path in hanging.split()) and armed else None
+        )
     )
     server.rules.append(
-        lambda request: CUT if "add" in hanging and request.path == "/next" and request.body["results"] else None
+        lambda request: (
+            CUT if "add" in hanging and request.path == "/next" and request.body["results"] else None
+        )
     )
     armed = [True] if "add" not in hanging else []
     process = client()

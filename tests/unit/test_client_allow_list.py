@@ -6,7 +6,9 @@ from client_container.allow_list import BadAllowList, parse_allow_list
 def test_a_star_allows_everything_and_nothing_allows_nothing():
     assert parse_allow_list("*").permits(["anything"])
     assert not parse_allow_list("").permits(["/bin/true"])
-    assert parse_allow_list("").nothing and parse_allow_list("[]").nothing and not parse_allow_list("*").nothing
+    assert (
+        parse_allow_list("").nothing and parse_allow_list("[]").nothing and not parse_allow_list("*").nothing
+    )
 
 
 def test_a_command_line_must_begin_with_an_entry_item_by_item():

@@ -153,7 +153,9 @@ def test_a_signal_is_told_from_an_exit_code(run):
 def test_a_program_that_ignores_term_is_killed_after_the_grace(run):
     began = time.monotonic()
 
-    execution = run(shell("trap '' TERM; echo said >&2; while :; do sleep 0.05; done", timeout_s=0.3), grace_s=0.4)
+    execution = run(
+        shell("trap '' TERM; echo said >&2; while :; do sleep 0.05; done", timeout_s=0.3), grace_s=0.4
+    )
 
     assert (execution.outcome, execution.signal) == ("timeout", 9)
     assert 0.7 <= time.monotonic() - began < 5
@@ -229,7 +231,9 @@ def test_one_line_for_each_row_is_an_answer(run, script):
     assert run(shell(script, data=ROWS, rows=5)).outcome == "ok"
 
 
-@pytest.mark.parametrize(("script", "lines"), [("seq 2", 2), ("seq 4", 4), ("true", 0), ("printf '1\\n2\\n3\\n\\n'", 4)])
+@pytest.mark.parametrize(
+    ("script", "lines"), [("seq 2", 2), ("seq 4", 4), ("true", 0), ("printf '1\\n2\\n3\\n\\n'", 4)]
+)
 def test_any_other_number_of_lines_is_an_error_of_the_attempt(run, script, lines):
     execution = run(shell(script, data=ROWS, rows=5))
 
@@ -262,7 +266,11 @@ def test_a_number_of_any_length_is_passed_digit_by_digit(run):
 
 
 def test_programs_that_cannot_be_run_fail_as_in_a_shell(run, tmp_path):
-    for name, text, mode in (("plain", "x", 0o644), ("headless", "\x01\x02", 0o755), ("lost", "#!/no/such\n", 0o755)):
+    for name, text, mode in (
+        ("plain", "x", 0o644),
+        ("headless", "\x01\x02", 0o755),
+        ("lost", "#!/no/such\n", 0o755),
+    ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode)
 
@@ -292,7 +300,11 @@ def test_only_allowed_programs_run(run):
     allow = parse_allow_list('[["/bin/echo", "fixed"]]')
 
     assert run(chunk("/bin/echo", "{a}", "x", data='{"a": "fixed"}'), allow=allow).stdout == "fixed x\n"
-    for work in (chunk("/bin/echo", "free"), chunk("echo", "fixed"), chunk("/bin/echo", "fixed", env={"LD_PRELOAD": "x"})):
+    for work in (
+        chunk("/bin/echo", "free"),
+        chunk("echo", "fixed"),
+        chunk("/bin/echo", "fixed", env={"LD_PRELOAD": "x"}),
+    ):
         refused = run(work, allow=allow)
         assert refused.outcome == "engine"
         assert "This host does not" in refused.stderr_tail
@@ -305,9 +317,7 @@ def test_a_halt_kills_the_whole_group_at_once_and_reports_nothing(runtime, tmp_p
     began = time.monotonic()
 
     with pytest.raises(JobHalted):
-        runtime(grace_s=30).execute(
-            shell(f"trap '' TERM; sleep 60 & echo $! > {mark}; wait; sleep 60"), halt
-        )
+        runtime(grace_s=30).execute(shell(f"trap '' TERM; sleep 60 & echo $! > {mark}; wait; sleep 60"), halt)
 
     assert time.monotonic() - began < 5
     assert gone(int(mark.read_text()))
@@ -330,9 +340,18 @@ def test_without_pidfd_the_end_is_noticed_all_the_same(run, monkeypatch):
     assert run(shell("sleep 0.1; echo 3; sleep 60 >/dev/null 2>&1 &")).stdout == "3\n"
 
 
+def test_a_folder_for_jobs_that_someone_tidied_away_is_made_again(run, tmp_path):
+    parent = prepare_parent(tmp_path, uid=None)
+    parent.rmdir()
+
+    assert run(shell("echo 3"), parent=parent).outcome == "ok"
+
+
 def test_a_machine_that_cannot_make_the_folder_is_broken_and_not_the_chunk(run, tmp_path):
+    (tmp_path / "file").touch()
+
     with pytest.raises(HostBroken):
-        run(shell("true"), parent=tmp_path / "absent")
+        run(shell("true"), parent=tmp_path / "file" / "jobs")
 
 
 @needs_root
@@ -357,7 +376,8 @@ def test_limits_are_inherited_by_jobs(tmp_path):
         "from client_container.allow_list import AllowList; from client_container.runtime import Halt\n"
         "from client_container.runtime.process import ProcessRuntime; from client_container.protocol import *\n"
         "limit_this_process(processes=False)\n"
-        "job = Job(id='j', image=None, action=('sh', '-c', 'ulimit -c; ulimit -n; ulimit -f'), env={}, timeout_s=9.0, rows=None)\n"
+        "job = Job(id='j', image=None, action=('sh', '-c', 'ulimit -c; ulimit -n; ulimit -f'),"
+        " env={}, timeout_s=9.0, rows=None)\n"
         "chunk = Chunk(id='t.1', run=0, input='1', job=job, ticket='x', token='T')\n"
         "runtime = ProcessRuntime(parent=Path(sys.argv[1]), allow=AllowList(None), path='/usr/bin:/bin')\n"
         "print(runtime.execute(chunk, Halt()).stdout)"

@@ -1,10 +1,10 @@
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -111,7 +111,9 @@ def test_numbers_rise_over_restarts_so_that_nothing_set_aside_is_overwritten(tmp
     assert len(list((tmp_path / "refused").iterdir())) == 2
 
 
-@pytest.mark.parametrize("garbage", [b"", b'{"chunk": "t.1"', b"\x00" * 400, b"[]", b'{"chunk": "t.1"}', b"\xff"])
+@pytest.mark.parametrize(
+    "garbage", [b"", b'{"chunk": "t.1"', b"\x00" * 400, b"[]", b'{"chunk": "t.1"}', b"\xff"]
+)
 def test_a_torn_file_is_moved_aside_and_bars_nothing(tmp_path, garbage):
     spool = opened(tmp_path)
     spool.put(attempt(1))
@@ -179,8 +181,10 @@ while True:
 
 @pytest.mark.parametrize("after_s", [0.03, 0.05, 0.08])
 def test_a_client_killed_while_writing_loses_nothing_that_was_put(tmp_path, after_s):
-    here = os.path.dirname(__file__)
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, here], stdout=subprocess.PIPE, text=True)
+    here = Path(__file__).parent
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, tmp_path, here], stdout=subprocess.PIPE, text=True
+    )
     writer.stdout.readline()
     time.sleep(after_s)
 
