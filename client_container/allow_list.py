@@ -25,7 +25,7 @@ _DANGEROUS_ENV = re.compile(
 
 
 class BadAllowList(ValueError):
-    """An allow-list that cannot be used; the message is one sentence without a full stop's subject repeated."""
+    """An allow-list that cannot be used; the message continues a sentence that begins with the setting's name."""
 
 
 @dataclass(frozen=True)

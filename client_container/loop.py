@@ -98,7 +98,7 @@ class ClientLoop:
         if pause:
             self._wait(pause)
         elif kept:
-            self._pace.finished(time.monotonic() - began, timeout_s=chunk.job.timeout_s)
+            self._pace.finished(time.monotonic() - began)
 
     def _report_broken(self, chunk: Chunk, reason: str) -> float:
         """Report the chunk as not executed; answers how long to pause: who fails fast must not drain the queue."""

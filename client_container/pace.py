@@ -5,7 +5,6 @@ from __future__ import annotations
 TARGET_S = 10.0  #: work that one claim should bring, by recent durations
 MOST = 256
 GROWTH = 4  #: a claim is at most this many times the one before
-TIMEOUTS_S = 600.0  #: the timeouts of all chunks of a claim add up to at most this
 _WEIGHT = 0.25  #: of the newest duration in the running mean
 
 
@@ -14,12 +13,10 @@ class Pace:
 
     def __init__(self) -> None:
         self._mean_s: float | None = None
-        self._timeout_s = TIMEOUTS_S
         self._granted = 1
 
-    def finished(self, seconds: float, *, timeout_s: float) -> None:
-        """A chunk took `seconds`, of the `timeout_s` it was allowed."""
-        self._timeout_s = timeout_s
+    def finished(self, seconds: float) -> None:
+        """A chunk took `seconds`."""
         if self._mean_s is None:
             self._mean_s = seconds
         else:
@@ -34,5 +31,4 @@ class Pace:
         if self._mean_s is None:
             return 1
         by_work = TARGET_S / max(self._mean_s, 1e-4)
-        by_timeouts = TIMEOUTS_S / self._timeout_s
-        return max(1, int(min(MOST, by_work, by_timeouts, GROWTH * self._granted)))
+        return max(1, int(min(MOST, by_work, GROWTH * self._granted)))

@@ -46,6 +46,7 @@ class Service:
     ) -> None:
         self._connection, self._membership, self._holdings = connection, membership, holdings
         self._stopping, self._news = threading.Event(), threading.Event()
+        self._runtime = runtime
         self._deliverer = Deliverer(connection, spool, holdings)
         self._courier = Courier(
             connection=connection,
@@ -82,6 +83,7 @@ class Service:
         self._news.set()
         loop.join(LAST_STEP_S)
         self._say_farewell()
+        self._runtime.close()
         log.info("stopped", extra={"seconds": round(time.monotonic() - began, 2)})
         return self._exit or (DONE, "")
 

@@ -80,3 +80,6 @@ class Runtime(Protocol):
 
     def execute(self, chunk: Chunk, halt: Halt) -> Execution:
         """Run the chunk's job to its end; raises JobHalted, HostBroken."""
+
+    def close(self) -> None:
+        """Leave nothing behind; called once, when the client ends."""

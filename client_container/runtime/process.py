@@ -1,10 +1,11 @@
 """The process runtime: a job as a child process with limits, a clean environment and its own folder.
 
-It is no sandbox: the program sees the machine as the user it runs as. See the program contract in docs/protocol.md.
+It is no sandbox: the program sees the machine as the user it runs as.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -67,6 +68,11 @@ class ProcessRuntime:
             raise JobHalted(chunk.id)
         duration = timedelta(seconds=time.monotonic() - clock)
         return Execution(started=began, ended=began + duration, runtime=self.name, image=self._image, **facts)
+
+    def close(self) -> None:
+        """Remove the folder for jobs, if nothing is left in it."""
+        with contextlib.suppress(OSError):
+            self._parent.rmdir()
 
     def _attempt(self, chunk: Chunk, halt: Halt) -> dict[str, Any]:
         try:

@@ -20,6 +20,7 @@ from dockercomp.failures import DockercompError, ServerUnavailable
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADD_PAIRS = REPOSITORY / "images" / "examples" / "pairs" / "add_pairs.py"
 CLIENTS = 4
+CLIENTS_WITHIN_S = 90  #: how long they may take to start and register
 JOB_UID = 729999  #: whom the client's process runtime runs jobs as when it is root itself
 IMAGE = "dockercomp/pairs"
 PROJECT = "quickstart"
@@ -68,8 +69,8 @@ def read_options() -> argparse.Namespace:
 
 def quickstart(options: argparse.Namespace, home: Path) -> bool:
     """Start, submit, watch, fetch, check; whether every answer is right."""
-    address = start_server(options, home)
-    image = containers_image(home)
+    address, expected = start_server(options)
+    image = containers_image(expected=expected)
     key_file = make_scientist(home)
     server = Server(address, read_key(key_file))
     await_clients(server, image)
@@ -89,17 +90,17 @@ def quickstart(options: argparse.Namespace, home: Path) -> bool:
     return right
 
 
-def start_server(options: argparse.Namespace, home: Path) -> str:
-    """The address of the server that runs already, or of the one started now."""
+def start_server(options: argparse.Namespace) -> tuple[str, bool]:
+    """The address of the server that runs already, or is started now; whether containers were just asked for."""
     running = run("dockercomp-server", "status")
     if "answers on" in running:
         address = running.split("answers on ")[1].strip().rstrip(".")
         print(f"The source server runs already on {address}; using it.")
-        return address
+        return address, False
     clients = client_options(options)
     print("Starting MongoDB, the source server, housekeeping and the clients ...")
     print(run("dockercomp-server", "up", "--detach", "--bind", options.bind, *clients).strip())
-    return f"http://{options.bind}"
+    return f"http://{options.bind}", "--containers" in clients
 
 
 def client_options(options: argparse.Namespace) -> list[str]:
@@ -146,16 +147,25 @@ def why_no_containers() -> str | None:
     return None if built.returncode == 0 else "its image could not be built, see above"
 
 
-def containers_image(home: Path) -> str | None:
-    """The id of the image that the built-in containers run from, or None when processes compute."""
-    status = subprocess.run(
-        ["dockercomp-launcher", "status", "--name", "built-in", "--json"], capture_output=True, text=True
-    )
-    if status.returncode != 0:
-        return None
-    facts = json.loads(status.stdout)
-    images = {one["image"] for one in facts["containers"] if one["state"] == "running"}
-    return images.pop() if facts["launcher"]["running"] and len(images) == 1 else None
+def containers_image(*, expected: bool) -> str | None:
+    """The id of the image that the server's own containers run from, or None when processes compute.
+
+    `expected`: containers have just been asked for, so the launcher may still be on its way.
+    """
+    deadline = time.monotonic() + CLIENTS_WITHIN_S
+    while time.monotonic() < deadline:
+        asked = subprocess.run(
+            ["dockercomp-launcher", "status", "--name", "built-in", "--json"], capture_output=True, text=True
+        )
+        facts = json.loads(asked.stdout) if asked.returncode == 0 else {}
+        running = facts.get("launcher", {}).get("running", False)
+        images = {one["image"] for one in facts.get("containers", ()) if one["state"] == "running"}
+        if running and len(images) == 1:
+            return str(images.pop())
+        if not running and not expected:
+            return None
+        time.sleep(0.2)
+    raise CannotGoOn(f"the client containers did not start within {CLIENTS_WITHIN_S} s; see var/server/up.log")
 
 
 def make_scientist(home: Path) -> Path:
@@ -168,7 +178,7 @@ def make_scientist(home: Path) -> Path:
 
 def await_clients(server: Server, image: str | None) -> None:
     """Wait until the clients have registered."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + CLIENTS_WITHIN_S
     while True:
         live = [one for one in server.containers() if one["state"] == "live" and one["image"] == image]
         if len(live) >= CLIENTS:
@@ -176,7 +186,7 @@ def await_clients(server: Server, image: str | None) -> None:
             return
         if time.monotonic() > deadline:
             raise CannotGoOn(
-                f"only {len(live)} of {CLIENTS} clients registered within 90 s; see var/server/up.log"
+                f"only {len(live)} of {CLIENTS} clients registered within {CLIENTS_WITHIN_S} s; see var/server/up.log"
             )
         time.sleep(0.2)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from client_container.runtime.process import JOB_UID, prepare_parent
+
 Request = collections.namedtuple("Request", "method path key body at")
 Reply = collections.namedtuple("Reply", "status message headers")
 HANG, CUT = object(), object()  #: instead of a reply: never answer; close the connection without one
@@ -186,6 +188,8 @@ def client(server, tmp_path):
         if process.poll() is None:
             process.kill()
         process.wait()
+    if running and os.geteuid() == 0:  # a killed client leaves its folder for jobs in the temporary folder
+        prepare_parent(tmp_path / "home", uid=JOB_UID).rmdir()
     print((tmp_path / "log").read_text() if (tmp_path / "log").exists() else "no log")
 
 
