@@ -161,6 +161,24 @@ def results(task: str | None, project: str | None, output: Path) -> None:
     click.echo(f"{output}: {copied} bytes written.", err=True)
 
 
+@main.command(epilog="\b\nExamples:\n  dockercomp errors\n  dockercomp errors --task 5f2a9c1d7e3b4a60\n")
+@click.option("--task", help="Only this task's.")
+@click.option("--most", default=20, show_default=True, help="Show so many at most.")
+def errors(task: str | None, most: int) -> None:
+    """Show failed attempts: chunk, host, how it ended, and the end of what it said."""
+    shown = 0
+    for error in _server().errors(task):
+        if shown == most:
+            click.echo(f"There are more; see them with --most {most * 10}.")
+            return
+        shown += 1
+        click.echo(f"{error['stored']}  {error['chunk']}  host {error['host']}  {error['signature']}")
+        for line in error["stderr_tail"].splitlines()[-5:]:
+            click.echo(f"    {line}")
+    if not shown:
+        click.echo("No attempt has failed.")
+
+
 @main.command(epilog="\b\nExample:\n  dockercomp status\n")
 def status() -> None:
     """Show your tasks, and the containers that are there."""

@@ -3,7 +3,8 @@
 #
 #   engine_answers                 true when an engine answers
 #   install_engine                 as root on Debian or Ubuntu: install an engine from the distribution
-#   start_engine FOLDER            start one with all its state below FOLDER, unless one answers already
+#   start_engine FOLDER            start one with all its state below FOLDER, unless one answers already; its socket
+#                                  belongs to the group ENGINE_GROUP (a number; root's unless set)
 #   stop_engine FOLDER             stop what start_engine started there, and nothing else
 #   engine_gateway                 print the address under which containers reach this machine
 #
@@ -43,7 +44,7 @@ start_engine() { # start_engine FOLDER
 	# A pid file left by a killed engine would make the next one refuse to start.
 	engine_pid "$1" >/dev/null || rm -f "$1/dockerd.pid"
 	setsid nohup dockerd -H unix:///var/run/docker.sock --data-root "$1/data" --exec-root "$1/exec" \
-		-p "$1/dockerd.pid" >>"$1/dockerd.log" 2>&1 </dev/null &
+		-G "${ENGINE_GROUP:-0}" -p "$1/dockerd.pid" >>"$1/dockerd.log" 2>&1 </dev/null &
 	engine_ready 60 || { engine_says "the Docker engine did not start; its log is $1/dockerd.log."; return 1; }
 }
 

@@ -165,7 +165,9 @@ def containers_image(*, expected: bool) -> str | None:
         if not running and not expected:
             return None
         time.sleep(0.2)
-    raise CannotGoOn(f"the client containers did not start within {CLIENTS_WITHIN_S} s; see var/server/up.log")
+    raise CannotGoOn(
+        f"the client containers did not start within {CLIENTS_WITHIN_S} s; see var/server/up.log"
+    )
 
 
 def make_scientist(home: Path) -> Path:
