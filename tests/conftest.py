@@ -11,36 +11,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parts import require
 
 CONTRACT = Path(__file__).parent / "contract" / "v1"
 
 
-def require(reason: str) -> None:
-    """Skip the test for want of a real part; under CI=true fail instead."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI has to have it: {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
-def mongo_uri() -> Iterator[str]:
-    """A real mongod of the session's own, as a one-member replica set with authentication."""
-    from source_server.stores.embedded import EmbeddedMongod
-    from source_server.stores.mongod_binary import MongodUnavailable, find_mongod
+def mongod_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real mongod that runs on this machine."""
+    from source_server.stores.mongod_binary import MongodUnavailable, find_mongod, read_version
 
-    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-mongo-"))
     explicit = os.environ.get("DOCKERCOMP_MONGOD")
     try:
         binary = find_mongod(
             Path(explicit) if explicit else None,
             search_path=os.environ.get("PATH"),
-            copy_to=folder / "bin",
+            copy_to=tmp_path_factory.mktemp("mongod"),
         )
-        mongod = EmbeddedMongod(folder / "data", binary, cache_gb=0.5)
-        mongod.start()
+        read_version(binary)
     except MongodUnavailable as error:
         require(str(error))
         raise
+    return binary
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A temporary DOCKERCOMP_HOME, removed at once: a mongod's journal takes 300 MB."""
+    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(mongod_binary: Path) -> Iterator[str]:
+    """A real mongod of the session's own, as a one-member replica set with authentication."""
+    from source_server.stores.embedded import EmbeddedMongod
+
+    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-mongo-"))
+    mongod = EmbeddedMongod(folder / "data", mongod_binary, cache_gb=0.5)
+    mongod.start()
     yield mongod.uri
     mongod.stop()
     shutil.rmtree(folder)

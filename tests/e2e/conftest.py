@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
 import docker.errors
 import pytest
+from parts import require
 
 ROOT = Path(__file__).parents[2]
-
-
-def require(reason: str) -> None:
-    """Skip the test for want of a real part; under CI=true fail instead."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI has to have it: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +29,26 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def client_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Id of the client image, built from this checkout if it is not there yet."""
+def built_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Build an image (and the client image below it) from this checkout, unless it is there; its id."""
     home = tmp_path_factory.mktemp("images")
-    done = subprocess.run(
-        [ROOT / "scripts" / "build-images", "client"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "DOCKERCOMP_HOME": str(home)},
-    )
-    if done.returncode == 2:
-        require(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
-    return (home / "images" / "client.id").read_text().strip()
+
+    def build(name: str) -> str:
+        done = subprocess.run(
+            [ROOT / "scripts" / "build-images", *dict.fromkeys(["client", name])],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "DOCKERCOMP_HOME": str(home)},
+        )
+        if done.returncode == 2:
+            require(done.stderr.strip().splitlines()[-1])
+        assert done.returncode == 0, done.stderr
+        return (home / "images" / f"{name}.id").read_text().strip()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def client_image(built_image: Callable[[str], str]) -> str:
+    """Id of the client image."""
+    return built_image("client")
