@@ -32,6 +32,7 @@ class CannotGoOn(Exception):
 
 def main() -> None:
     """Run it; 0 when every answer is right, 1 when not, 2 with a sentence when it cannot go on."""
+    sys.stdout.reconfigure(line_buffering=True)  # in step with what commands say on stderr
     options = read_options()
     home = Path(os.environ.get("DOCKERCOMP_HOME") or REPOSITORY / "var").absolute()
     os.environ["DOCKERCOMP_HOME"] = str(home)

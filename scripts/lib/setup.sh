@@ -40,9 +40,13 @@ install_packages() {
 	done
 	[ -n "$missing" ] || return 0
 	say "Installing the system packages:$missing"
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >&2 || return 1
+	mkdir -p var
 	# shellcheck disable=SC2086  # several words on purpose
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >&2
+	as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+		'apt-get -qq update && apt-get -qq install -y --no-install-recommends "$@"' apt $missing >var/apt.log 2>&1 || {
+		tail -n 5 var/apt.log >&2
+		return 1
+	}
 }
 
 # find_python: the first Python 3.10 or later that can make a venv.
