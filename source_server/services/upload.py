@@ -157,7 +157,7 @@ def _chunk(task: Task, attempt: Upload, one: Cut) -> Chunk:
         project=task.project,
         task=task.id,
         n=one.n,
-        r=random.random(),  # noqa: S311 - an order, not a secret
+        r=random.random(),
         rev=new_rev(),
         upload=attempt.attempt,
         input=one.text,

@@ -29,7 +29,9 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def built_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def built_image(
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
     """Build an image (and the client image below it) from this checkout, unless it is there; its id."""
     home = tmp_path_factory.mktemp("images")
 

@@ -31,7 +31,11 @@ def test_a_sweep_over_four_containers_gives_the_very_table_that_one_process_give
     image = built_image("digits")
     with running("--beat-seconds", "5", "--containers", "4", "--image", image) as product:
         grid = write_grid(product.home / "grid.csv")
-        until(lambda: "4 live containers" in product.run("dockercomp", "status"), seconds=90, what="4 containers")
+        until(
+            lambda: "4 live containers" in product.run("dockercomp", "status"),
+            seconds=90,
+            what="4 containers",
+        )
 
         task = submit(product, grid, image)
         product.run("dockercomp", "assign", "--project", "digits")
@@ -50,7 +54,9 @@ def test_a_sweep_over_four_containers_gives_the_very_table_that_one_process_give
 
 
 def write_grid(path: Path) -> Path:
-    made = subprocess.run([sys.executable, DIGITS / "make_grid.py"], capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, DIGITS / "make_grid.py"], capture_output=True, text=True, check=True
+    )
     path.write_text(made.stdout)
     return path
 
