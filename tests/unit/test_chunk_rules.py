@@ -49,7 +49,9 @@ def test_a_leased_chunk_is_not_leased_again_without_another_replica() -> None:
         rules.lease(rules.lease(fresh(), lease()), lease("c2", "t2"))
 
 
-def test_a_chunk_that_wants_two_replicas_is_ready_while_one_is_computed_and_never_twice_on_one_container() -> None:
+def test_a_chunk_that_wants_two_replicas_is_ready_while_one_is_computed_and_never_twice_on_one_container() -> (
+    None
+):
     leased = rules.lease(fresh(wanted=2), lease())
 
     assert leased.state is ChunkState.READY and leased.wanted == 1
@@ -110,14 +112,18 @@ def test_five_losses_while_executing_quarantine() -> None:
     assert rules.give_back(started, container="c1", token="t1", lost=True).state is ChunkState.QUARANTINED
 
 
-@pytest.mark.parametrize("state", [one for one in ChunkState if one not in (ChunkState.DONE, ChunkState.CANCELLED)])
+@pytest.mark.parametrize(
+    "state", [one for one in ChunkState if one not in (ChunkState.DONE, ChunkState.CANCELLED)]
+)
 def test_a_late_good_result_is_never_refused(state: ChunkState) -> None:
     done = rules.accept(fresh(state=state), "r1")
 
     assert (done.state, done.result, done.leases) == (ChunkState.DONE, "r1", ())
 
 
-@pytest.mark.parametrize("chunk", [fresh(state=ChunkState.DONE, result="r1"), fresh(state=ChunkState.CANCELLED)])
+@pytest.mark.parametrize(
+    "chunk", [fresh(state=ChunkState.DONE, result="r1"), fresh(state=ChunkState.CANCELLED)]
+)
 def test_a_decided_chunk_takes_no_other_result(chunk: Chunk) -> None:
     with pytest.raises(WrongState):
         rules.accept(chunk, "r2")
@@ -137,7 +143,9 @@ def test_requeueing_forgets_the_count_but_cancelled_and_done_stay() -> None:
 CONTAINERS = st.sampled_from(["c1", "c2", "c3"])
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["assign", "lease", "start", "back", "lost", "fail", "accept", "wake", "requeue", "cancel"]),
+        st.sampled_from(
+            ["assign", "lease", "start", "back", "lost", "fail", "accept", "wake", "requeue", "cancel"]
+        ),
         CONTAINERS,
     ),
     max_size=60,

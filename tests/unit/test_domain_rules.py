@@ -22,8 +22,13 @@ from source_server.domain.watch import WorkingService
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
 
 
-@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, 40), min_size=1), st.integers(0, 300))
-def test_dealing_levels_what_is_held_as_far_as_the_new_ones_reach(holding: dict[str, int], chunks: int) -> None:
+@given(
+    st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, 40), min_size=1),
+    st.integers(0, 300),
+)
+def test_dealing_levels_what_is_held_as_far_as_the_new_ones_reach(
+    holding: dict[str, int], chunks: int
+) -> None:
     dealt = Counter(itertools.islice(level(holding), chunks))
 
     after = {container: held + dealt[container] for container, held in holding.items()}
