@@ -65,7 +65,16 @@ def instance_options(command: Callable[..., None]) -> Callable[..., None]:
     return named(home(with_state))
 
 
-@click.group()
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  dockercomp-launcher up --server https://science.example.org --key-file my.key --containers 4 --detach
+  dockercomp-launcher status
+  dockercomp-launcher down
+""",
+)
+@click.version_option(package_name="dockercomp")
 def main() -> None:
     """Keep client containers running on this machine, and remove them again."""
 
