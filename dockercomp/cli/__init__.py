@@ -15,6 +15,7 @@ from dockercomp.failures import DockercompError, ServerUnavailable
 
 POLL_S = 1.0
 PATIENCE = 60  #: polls without an answer before watching gives up
+FIRST_PATIENCE = 10  #: the same before the first answer: the address may be wrong
 
 
 class Sentence(click.ClickException):
@@ -128,11 +129,11 @@ def watch(task: str) -> None:
     from tqdm import tqdm
 
     server = _server()
-    progress = server.progress(task)
+    progress = _patiently(server, task, FIRST_PATIENCE)
     with tqdm(total=progress.total, unit="chunk", initial=progress.done + progress.failed) as bar:
         while not progress.ended:
             time.sleep(POLL_S)
-            progress = _patiently(server, task)
+            progress = _patiently(server, task, PATIENCE)
             bar.total = progress.total
             bar.update(progress.done + progress.failed - bar.n)
             if progress.failed:
@@ -199,8 +200,8 @@ def _server() -> Server:
     return Server(settings.server, settings.key)
 
 
-def _patiently(server: Server, task: str) -> Progress:
-    for _ in range(PATIENCE):
+def _patiently(server: Server, task: str, polls: int) -> Progress:
+    for _ in range(polls):
         try:
             return server.progress(task)
         except ServerUnavailable:

@@ -25,7 +25,6 @@ def housekeep() -> None:
 
     log_events()
     settings, stores = _open("dockercomp-housekeeping")
-    stores.meta.require_schema()
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     housekeeping.run(stores, beat_s=settings.beat_s)
@@ -38,7 +37,7 @@ def migrate() -> None:
     from source_server.stores import database
     from source_server.stores.meta import SchemaUnknown
 
-    _, stores = _open("dockercomp-migrate")
+    _, stores = _open("dockercomp-migrate", laid_out=False)
     try:
         click.echo(f"Database: {database.migrate(stores)}.")
     except (Refusal, SchemaUnknown) as error:
@@ -119,7 +118,10 @@ def list_accounts() -> None:
         raise Refused(str(error)) from error
 
 
-def _open(application: str) -> tuple[Settings, Stores]:
+def _open(application: str, *, laid_out: bool = True) -> tuple[Settings, Stores]:
+    """The settings and the stores they name; with `laid_out`, Refused unless this release knows the schema."""
+    from source_server.domain.refusal import Refusal
+    from source_server.stores.meta import SchemaUnknown
     from source_server.server_home import ServerHome
     from source_server.stores.database import open_stores
     from source_server.stores.mongod_files import find_uri
@@ -130,7 +132,13 @@ def _open(application: str) -> tuple[Settings, Stores]:
         raise Refused(
             "There is no database yet: `dockercomp-server up` starts one, or set DOCKERCOMP_MONGO_URI."
         )
-    return settings, open_stores(uri, settings.database, application=application)
+    stores = open_stores(uri, settings.database, application=application)
+    try:
+        if laid_out:
+            stores.meta.require_schema()
+    except (Refusal, SchemaUnknown) as error:
+        raise Refused(str(error)) from error
+    return settings, stores
 
 
 def _require_new(key_file: Path | None) -> None:

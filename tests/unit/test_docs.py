@@ -181,7 +181,7 @@ def _endpoints() -> Iterator[str]:
 
     from source_server.web import results, scientist, volunteer
 
-    app = Flask("docs", static_folder=None)
+    app = Flask("source_server", static_folder=None)
     for part in (volunteer, scientist, results):
         app.register_blueprint(part.blueprint)
     for rule in app.url_map.iter_rules():

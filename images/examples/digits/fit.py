@@ -35,10 +35,10 @@ def evaluate(setting: Setting) -> dict[str, float]:
 
     The same setting always gives the same figures: folds and trees are seeded, and one thread does the sums.
     """
+    model = make_model(setting)
     # Importing scikit-learn takes longer than fitting, so that only what is used is imported, when it is used.
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    model = make_model(setting)
     images, labels = digits()
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     try:
@@ -60,9 +60,10 @@ def digits() -> tuple[Any, Any]:
 def make_model(setting: Setting) -> Any:
     """The classifier that `setting` describes, not fitted yet; raises BadSetting."""
     name = setting.get("model")
-    if name not in MODELS:
+    make = MODELS.get(name) if isinstance(name, str) else None
+    if make is None:
         raise BadSetting(f"there is no model {name!r}; there are {', '.join(MODELS)}")
-    return MODELS[name](setting)
+    return make(setting)
 
 
 def svc(setting: Setting) -> Any:
