@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -55,6 +56,11 @@ class CannotStart(click.ClickException):
     exit_code = 2
 
 
+def _in_container() -> bool:
+    """Whether this is a container: engines leave a mark in it."""
+    return any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
+
+
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--verbose", is_flag=True, help="Log every single chunk.")
 @click.version_option(client_version(), prog_name="dockercomp-client")
@@ -67,6 +73,11 @@ def main(verbose: bool) -> None:
             raise BadSetting(
                 "DOCKERCOMP_ALLOW allows no program, so there is nothing to run; write a JSON list of command "
                 'lines like [["/usr/bin/awk", "{print $1 + $2}"]], or * inside a container of its own.'
+            )
+        if settings.allow.everything and not _in_container():
+            raise BadSetting(
+                "DOCKERCOMP_ALLOW is *, which is for containers of the client's own; here, write a JSON list of "
+                'command lines like [["/usr/bin/awk", "{print $1 + $2}"]].'
             )
         service = _service(settings)
     except (BadSetting, HomeTaken) as error:

@@ -35,6 +35,11 @@ class AllowList:
     prefixes: tuple[tuple[str, ...], ...] | None = ()
 
     @property
+    def everything(self) -> bool:
+        """Whether any program is allowed."""
+        return self.prefixes is None
+
+    @property
     def nothing(self) -> bool:
         """Whether no program at all is allowed."""
         return self.prefixes == ()

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FULL_PAUSE_S = 0.5  #: between two looks at a spool that was full
 NOTHING_PAUSE_S = 5.0  #: after a 204 that names no pause
+LONGEST_IDLE_S = 10.0  #: pauses without work grow up to this, unless the server names a longer one
 AT_ONCE = 3  #: times that "ask again at once" is taken at its word
 
 
@@ -161,6 +162,8 @@ class ClientLoop:
             pause = 0.0 if claim.deliveries else NOTHING_PAUSE_S
         if pause == 0 and self._nothings > AT_ONCE:
             pause = Backoff(base_s=0.5).pause()
+        elif 0 < pause < LONGEST_IDLE_S:
+            pause = min(LONGEST_IDLE_S, pause * 2 ** min(self._nothings - 1, 10))
         if pause > 0:
             self._wait(pause)
 

@@ -36,6 +36,7 @@ class Progress:
     total: int
     done: int
     failed: int  #: quarantined or cancelled
+    resting: int  #: wait for another try after a failed one
 
     @property
     def ended(self) -> bool:
@@ -68,7 +69,7 @@ class Server:
     ) -> str:
         """Make a waiting task that runs `action` once for each chunk; its id.
 
-        `image` is an image's id (sha256:...) or NAME@sha256:...; None lets any container compute.
+        `image` is an image's id (sha256:...); None lets any container compute.
         """
         body: dict[str, Any] = {
             "action": list(action),
@@ -99,6 +100,14 @@ class Server:
         """End a task; nothing more of it is handed out."""
         self._call("POST", f"/tasks/{_part(task)}/cancel")
 
+    def pause(self, task: str) -> None:
+        """Hand nothing of the task out until it is resumed; what runs goes on."""
+        self._call("POST", f"/tasks/{_part(task)}/pause")
+
+    def resume(self, task: str) -> None:
+        """Go on with a paused task."""
+        self._call("POST", f"/tasks/{_part(task)}/resume")
+
     def assign(self, project: str | None = None) -> dict[str, Any]:
         """Start and deal all ready chunks of the project (None: of all yours) to live containers; the deal."""
         deal: dict[str, Any] = self._call("POST", f"/assign/{_part(project or 'all')}")
@@ -124,6 +133,7 @@ class Server:
             total=chunks["total"],
             done=chunks.get("done", 0),
             failed=chunks.get("quarantined", 0) + chunks.get("cancelled", 0),
+            resting=chunks.get("delayed", 0),
         )
 
     def tasks(self, project: str | None = None) -> list[dict[str, Any]]:
@@ -151,6 +161,8 @@ class Server:
 
         A download that breaks off leaves a `.part` file beside `target`; the same call again goes on from it.
         """
+        if target.exists() and not target.is_file():
+            raise Refused(400, f"{target} is not an ordinary file; name one to write the table into.")
         part = target.with_name(f".{target.name}.{task or project or 'all'}.part")
         asked = {"task": task, "project": project, "after": last_cursor(part)}
         params = {name: value for name, value in asked.items() if value is not None}
@@ -164,6 +176,14 @@ class Server:
             copied = _copy(answer, out)
         part.replace(target)
         return copied
+
+    def copy_results(self, out: IO[bytes], *, task: str | None = None, project: str | None = None) -> int:
+        """Write the table of results as it is now to an open file; the number of bytes."""
+        params = {
+            name: value for name, value in {"task": task, "project": project}.items() if value is not None
+        }
+        with self._request("GET", "/results.csv", params=params, stream=True) as answer:
+            return _copy(answer, out)
 
     def _call(self, method: str, path: str, **rest: Any) -> Any:
         with self._request(method, path, **rest) as answer:

@@ -159,10 +159,14 @@ def status(state: StateFolder, as_json: bool) -> None:
 
 
 @main.command(epilog="\b\nExample:\n  dockercomp-launcher gateway\n")
-def gateway() -> None:
+@click.option("--image", help="Also make sure that this image is here.")
+def gateway(image: str | None) -> None:
     """Print the address under which containers reach this machine; exit code 2 if no engine answers."""
     with _complaining():
-        click.echo(_engine().gateway)
+        engine = _engine()
+        if image is not None:
+            engine.image_id(image)
+        click.echo(engine.gateway)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import click
 
 from dockercomp.api import Progress, Server
 from dockercomp.config import from_env
-from dockercomp.failures import DockercompError, ServerUnavailable
+from dockercomp.failures import DockercompError, Refused, ServerUnavailable
 
 POLL_S = 1.0
 PATIENCE = 60  #: polls without an answer before watching gives up
@@ -64,7 +65,7 @@ Examples:
 @click.argument("action", nargs=-1, required=True)
 @click.option("--project", required=True, help="The project; it is made if you have none of this name.")
 @click.option("--name", help="A name for people to read.  [default: the file's name]")
-@click.option("--image", help="Run only in this image: its id (sha256:...) or NAME@sha256:...")
+@click.option("--image", help="Run only in this image: its id (sha256:...).")
 @click.option(
     "--env", "env", multiple=True, metavar="NAME=VALUE", help="Public to volunteers; may be repeated."
 )
@@ -96,7 +97,11 @@ def submit(
         timeout_s=timeout,
         rows_per_chunk=rows_per_chunk,
     )
-    rows = server.upload(task, data)
+    try:
+        rows = server.upload(task, data)
+    except Refused:
+        server.cancel(task)  # without its data it is of no use to anybody
+        raise
     click.echo(f"{rows} rows are uploaded; start them with: dockercomp assign --project {project}", err=True)
     click.echo(task)
 
@@ -130,17 +135,50 @@ def watch(task: str) -> None:
 
     server = _server()
     progress = _patiently(server, task, FIRST_PATIENCE)
+    if progress.state == "waiting":
+        click.echo("The task has not been started; do that with: dockercomp assign", err=True)
+    told = False
     with tqdm(total=progress.total, unit="chunk", initial=progress.done + progress.failed) as bar:
         while not progress.ended:
             time.sleep(POLL_S)
             progress = _patiently(server, task, PATIENCE)
             bar.total = progress.total
             bar.update(progress.done + progress.failed - bar.n)
-            if progress.failed:
-                bar.set_postfix(failed=progress.failed)
+            if progress.failed or progress.resting:
+                bar.set_postfix(failed=progress.failed, failing=progress.resting)
+            if progress.resting and not told:
+                told = True
+                bar.write(
+                    f"Attempts fail and are tried again; see: dockercomp errors --task {task}",
+                    file=sys.stderr,
+                )
     click.echo(f"{progress.outcome}: {progress.done} of {progress.total} chunks have a result.")
     if progress.outcome != "succeeded":
         raise SystemExit(1)
+
+
+@main.command(epilog="\b\nExample:\n  dockercomp cancel 5f2a9c1d7e3b4a60\n")
+@click.argument("task")
+def cancel(task: str) -> None:
+    """End TASK for good: nothing more of it is handed out; results that are there stay."""
+    _server().cancel(task)
+    click.echo(f"{task} is cancelled.")
+
+
+@main.command(epilog="\b\nExample:\n  dockercomp pause 5f2a9c1d7e3b4a60\n")
+@click.argument("task")
+def pause(task: str) -> None:
+    """Hand nothing of TASK out for now; what runs goes on."""
+    _server().pause(task)
+    click.echo(f"{task} is paused; go on with: dockercomp resume {task}")
+
+
+@main.command(epilog="\b\nExample:\n  dockercomp resume 5f2a9c1d7e3b4a60\n")
+@click.argument("task")
+def resume(task: str) -> None:
+    """Go on with a paused TASK."""
+    _server().resume(task)
+    click.echo(f"{task} goes on.")
 
 
 @main.command(
@@ -148,6 +186,7 @@ def watch(task: str) -> None:
 Examples:
   dockercomp results --task 5f2a9c1d7e3b4a60 -o results.csv
   dockercomp results --project sums -o sums.csv
+  dockercomp results --task 5f2a9c1d7e3b4a60 -o - | head
 """
 )
 @click.option("--task", help="Only this task.")
@@ -158,6 +197,9 @@ def results(task: str | None, project: str | None, output: Path) -> None:
 
     After a broken download the same command goes on where it stopped.
     """
+    if str(output) == "-":
+        _server().copy_results(sys.stdout.buffer, task=task, project=project)
+        return
     copied = _server().download_results(output, task=task, project=project)
     click.echo(f"{output}: {copied} bytes written.", err=True)
 
@@ -186,6 +228,9 @@ def status() -> None:
     server = _server()
     for task in server.tasks():
         outcome = f" ({task['outcome']})" if task["outcome"] else ""
+        if task["state"] == "running":
+            progress = server.progress(task["id"])
+            outcome = f" {progress.done}/{progress.total}"
         click.echo(
             f"{task['id']}  {task['project']:<20} {task['state']}{outcome}  {task['rows']} rows  {task['name']}"
         )

@@ -256,7 +256,8 @@ Your key   {key_file}
 
 To go on:  export PATH={venv}:$PATH DOCKERCOMP_HOME={home} DOCKERCOMP_SERVER={address} DOCKERCOMP_KEY_FILE={key_file}
            dockercomp status
-To stop:   dockercomp-server down""")
+To stop:   dockercomp-server down      (here and now: DOCKERCOMP_HOME={home} {venv / "dockercomp-server"} down)
+To remove: dockercomp-launcher down --name built-in --purge, then delete {home}""")
 
 
 def run(*argv: str) -> str:

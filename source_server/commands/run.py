@@ -81,6 +81,8 @@ def up(
     if beat_seconds is not None:
         settings = replace(settings, beat_s=beat_seconds)
     addresses = _addresses(binds)
+    if processes and not allow:
+        raise Refused("--processes needs --allow, which names the programs that they may run.")
     built_in = BuiltIn(containers=containers, image=image, processes=processes, allow=allow)
     if containers:
         addresses, built_in = _with_bridge(addresses, built_in)
@@ -175,7 +177,9 @@ def _with_bridge(addresses: list[Address], built_in: BuiltIn) -> tuple[list[Addr
     """Listen where containers reach this machine, too: only the launcher may ask the engine where that is."""
     from source_server.built_in import LAUNCHER
 
-    asked = subprocess.run([*LAUNCHER, "gateway"], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [*LAUNCHER, "gateway", "--image", built_in.image], capture_output=True, text=True, check=False
+    )
     if asked.returncode != 0:
         raise Refused(asked.stderr.strip().removeprefix("Error: ") or "The launcher does not answer.")
     bridge = _addresses([f"{asked.stdout.strip()}:{addresses[0].port}"])[0]

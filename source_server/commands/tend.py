@@ -121,17 +121,15 @@ def list_accounts() -> None:
 def _open(application: str, *, laid_out: bool = True) -> tuple[Settings, Stores]:
     """The settings and the stores they name; with `laid_out`, Refused unless this release knows the schema."""
     from source_server.domain.refusal import Refusal
-    from source_server.stores.meta import SchemaUnknown
     from source_server.server_home import ServerHome
     from source_server.stores.database import open_stores
+    from source_server.stores.meta import SchemaUnknown
     from source_server.stores.mongod_files import find_uri
 
     settings = read_settings()
     uri = settings.mongo_uri or find_uri(ServerHome(settings.server_home).mongodb)
     if uri is None:
-        raise Refused(
-            "There is no database yet: `dockercomp-server up` starts one, or set DOCKERCOMP_MONGO_URI."
-        )
+        raise Refused("No database runs: `dockercomp-server up` starts one, or set DOCKERCOMP_MONGO_URI.")
     stores = open_stores(uri, settings.database, application=application)
     try:
         if laid_out:

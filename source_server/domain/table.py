@@ -106,7 +106,10 @@ def cut(rows: Iterable[Row], *, rows_per_chunk: int, needed: set[str]) -> Iterat
     for row in rows:
         lacking = sorted(needed - set(row.names))
         if lacking:
-            raise BadInput(f"Line {row.line} has no field {lacking[0]!r}, which the action asks for.")
+            raise BadInput(
+                f"Line {row.line} has no field {lacking[0]!r}, which the action asks for "
+                "(braces that mean themselves are written {{ and }})."
+            )
         held.append(row)
         if len(held) == rows_per_chunk:
             yield _cut(n, held, first, rows_per_chunk)

@@ -23,7 +23,7 @@ class Look:
     def errors(
         self, tasks: Sequence[str] | None, *, after: str | None, limit: int
     ) -> list[Mapping[str, Any]]:
-        """Stored failures of these tasks (None: of all), by id, behind the id `after`."""
+        """Stored failures of these tasks (None: of all), oldest first, behind the one with the id `after`."""
         return list(self._stores.errors.page(tasks, after=after, limit=limit))
 
     def pseudonyms(self, accounts: Iterable[str]) -> dict[str, str]:

@@ -60,9 +60,11 @@ class People:
 
     def anyone(self, key: str | None) -> Account:
         """The account whose key this is, in whatever role; raises UnknownKey."""
-        account = self._stores.accounts.find_by_key(key_hash(key)) if key else None
-        if account is None:
+        if key is None:
             raise UnknownKey("Show an account's key as `Authorization: Bearer KEY`.")
+        account = self._stores.accounts.find_by_key(key_hash(key))
+        if account is None:
+            raise UnknownKey("This account's key is not known here.")
         return account
 
     def container(self, key: str | None) -> Container:

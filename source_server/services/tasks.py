@@ -45,7 +45,7 @@ class Tasks:
         """Raises NotFound unless the project exists and the caller may use it."""
         owner = self._stores.projects.find_owner(name)
         if owner is None or (owner != account.id and account.role is not Role.ADMIN):
-            raise NotFound(f"There is no project {name} of yours; make it with POST /projects.")
+            raise NotFound(f"There is no project {name} of yours.")
 
     def add(self, account: Account, project: str, *, name: str, job: Job, rows_per_chunk: int) -> Task:
         """Make a waiting task without data yet; raises BadInput for a job that could never run."""

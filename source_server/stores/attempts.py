@@ -131,11 +131,13 @@ class Errors(_Attempts):
         self._gate.index([("task", 1), ("stored", 1)], name="task")
 
     def page(self, tasks: Sequence[str] | None, *, after: str | None, limit: int) -> list[Document]:
-        """Errors of these tasks (None: of all), by id, from behind the id `after` on."""
+        """Errors of these tasks (None: of all), oldest first, from behind the one with the id `after` on."""
         query: dict[str, Any] = {} if tasks is None else {"task": {"$in": list(tasks)}}
-        if after is not None:
-            query["_id"] = {"$gt": after}
-        return self._gate.find(query, sort=[("_id", 1)], limit=limit)
+        last = None if after is None else self._gate.find_one({"_id": after}, {"stored": 1})
+        if last is not None:
+            later = {"stored": {"$gt": last["stored"]}}
+            query["$or"] = [later, {"stored": last["stored"], "_id": {"$gt": last["_id"]}}]
+        return self._gate.find(query, sort=[("stored", 1), ("_id", 1)], limit=limit)
 
 
 def result_document(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:

@@ -46,10 +46,11 @@ class Containers:
         return _or_none(self._gate.find_one({"key_hash": key_hash}))
 
     def all(self, account: str | None = None, *, limit: int = 10_000) -> list[Container]:
-        """Records of one account, or of all, live ones first, then by id."""
+        """Records of one account, or of all, live ones first, then by id; the oldest dead are left out at the limit."""
         query = {} if account is None else {"account": account}
-        found = self._gate.find(query, sort=[("state", 1), ("_id", 1)], limit=limit)
-        return [_container(document) for document in found]
+        found = self._gate.find(query, sort=[("last_seen", -1)], limit=limit)
+        containers = [_container(document) for document in found]
+        return sorted(containers, key=lambda one: (one.state is not ContainerState.LIVE, one.id))
 
     def live(self) -> list[Container]:
         """The live ones, by id."""

@@ -59,6 +59,7 @@ def migrate(stores: Stores) -> str:
 
     Only ever adds. Raises SchemaUnknown for a database of a newer release, and touches nothing then.
     """
+    stores.meta.require_replica_set()
     before = stores.meta.schema()
     if before is not None and before > SCHEMA:
         raise SchemaUnknown(

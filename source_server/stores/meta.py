@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pymongo.database import Database
 
-from source_server.stores.gate import Document, Gate
+from source_server.stores.gate import Document, Gate, translated
 
 SCHEMA = 1  #: the layout this release reads and writes
 
@@ -20,7 +20,17 @@ class Meta:
     """A handful of documents, each with an id of its own."""
 
     def __init__(self, database: Database[Document]) -> None:
+        self._database = database
         self._gate = Gate(database, "meta")
+
+    def require_replica_set(self) -> None:
+        """Raises SchemaUnknown for a mongod that stands alone: it could not keep what it acknowledged."""
+        with translated():
+            answer: Document = self._database.client.admin.command("hello")
+        if "setName" not in answer:
+            raise SchemaUnknown(
+                "The MongoDB must be a replica set (one member will do), not a mongod that stands alone."
+            )
 
     def schema(self) -> int | None:
         """The number that the database carries, or None in an empty one."""

@@ -20,7 +20,7 @@ from source_server.web.errors import status_of
 
 blueprint = Blueprint("volunteer", __name__)
 
-IDLE_RETRY_S = 5  #: what a container without work is told to wait
+IDLE_RETRY_S = 1  #: what a container without work is told to wait at first; it waits longer each time
 
 
 @blueprint.post("/containers")

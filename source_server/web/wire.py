@@ -6,7 +6,8 @@ Volunteers' messages ignore unknown fields (`Lenient`), scientists' and operator
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -30,6 +31,23 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _matching(pattern: str, sentence: str) -> Callable[[str], str]:
+    """A validator with words of its own: people are not shown patterns."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(sentence)
+        return text
+
+    return check
+
+
+def _not_reserved(name: str) -> str:
+    if name == "all":
+        raise ValueError("must not be 'all', which stands for every project")
+    return name
+
+
 def _no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain NUL")
@@ -38,20 +56,30 @@ def _no_nul(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 Uuid = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
-    ),
+    str, AfterValidator(_matching(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "must be a UUID"))
 ]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
-ChunkId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}$")]
+ChunkId = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}", "must be a chunk's id"))
+]
 Number = (
     Annotated[int, Field(ge=-INT64, le=INT64)]
     | Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
 )
 Whole = Annotated[int, Field(ge=0, le=INT64)]
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Image = Annotated[str, StringConstraints(pattern=r"^(\S{1,400}@)?sha256:[0-9a-f]{64}$")]
+Slug = Annotated[
+    str,
+    AfterValidator(
+        _matching(r"[a-z0-9][a-z0-9-]{0,62}", "must have 1 to 63 small letters, digits and dashes")
+    ),
+    AfterValidator(_not_reserved),
+]
+Image = Annotated[
+    str,
+    AfterValidator(
+        _matching(r"sha256:[0-9a-f]{64}", "must be an image's id, sha256: and 64 hexadecimal digits")
+    ),
+]
 
 
 class Strict(BaseModel):

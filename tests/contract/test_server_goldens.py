@@ -106,7 +106,7 @@ def test_idle_ended_and_outdated_clients_hear_what_the_goldens_say(volunteer: An
     who.key = who.account_key
     outdated = who.call("POST", "/containers", golden("too_old")["request"])
 
-    assert nothing.status_code == 204 and nothing.headers["Retry-After"] == "5"
+    assert nothing.status_code == 204 and nothing.headers["Retry-After"] == "1"
     assert (ended.status_code, ended.get_json()) == (410, golden("life_ended")["response"])
     assert (outdated.status_code, outdated.get_json()) == (426, golden("too_old")["response"])
 

@@ -33,7 +33,13 @@ class Server:
         self.stored = {}  #: chunk -> attempt
         self.lives = 0
         self.beat_s = 20.0
-        self.job = {"image": None, "action": ["sh", "-c", "cat"], "env": {}, "timeout_s": 20.0, "rows": None}
+        self.job = {
+            "image": None,
+            "action": ["/bin/sh", "-c", "cat"],
+            "env": {},
+            "timeout_s": 20.0,
+            "rows": None,
+        }
         self.http = None
         self.port = 0
         self.released = threading.Event()
@@ -162,6 +168,10 @@ def server():
     peer.stop()
 
 
+#: The jobs here are shell lines of all sorts, which a client allows only inside a container.
+AS_IN_A_CONTAINER = "from client_container import __main__ as it; it._in_container = lambda: True; it.main()"
+
+
 @pytest.fixture
 def client(server, tmp_path):
     """Starts clients of one home; whatever still runs at the end is killed."""
@@ -178,7 +188,7 @@ def client(server, tmp_path):
         }
         with (tmp_path / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "client_container", "--verbose"], env=env | settings, stderr=log
+                [sys.executable, "-c", AS_IN_A_CONTAINER, "--verbose"], env=env | settings, stderr=log
             )
         running.append(process)
         return process
@@ -248,7 +258,7 @@ def test_results_of_an_outage_stay_on_disk_and_are_delivered_when_the_server_is_
     server, client, tmp_path
 ):
     server.offer("t.1")
-    server.job["action"] = ["sh", "-c", "sleep 0.5; echo 3"]
+    server.job["action"] = ["/bin/sh", "-c", "sleep 0.5; echo 3"]
 
     client()
     until(lambda: server.leases and any(server.leases.values()))
@@ -284,7 +294,7 @@ def test_a_killed_client_delivers_what_it_had_finished_when_it_is_started_again(
 def test_a_finished_result_does_not_wait_for_a_long_chunk(server, client):
     server.beat_s = 0.3
     server.offer("t.0")
-    server.job["action"] = ["sh", "-c", "case {a} in long) sleep 20;; esac"]
+    server.job["action"] = ["/bin/sh", "-c", "case {a} in long) sleep 20;; esac"]
 
     for name in ("t.1", "t.2"):
         server.offer(name, data='{"a": "short"}')
@@ -306,7 +316,7 @@ def test_a_finished_result_does_not_wait_for_a_long_chunk(server, client):
 def test_a_dropped_chunk_is_killed_and_not_reported(server, client):
     server.beat_s = 0.2
     server.offer("t.1")
-    server.job["action"] = ["sh", "-c", "sleep 60"]
+    server.job["action"] = ["/bin/sh", "-c", "sleep 60"]
 
     def drop(request):
         if request.path == "/heartbeat" and "t.1" in request.body["started"]:
@@ -316,7 +326,7 @@ def test_a_dropped_chunk_is_killed_and_not_reported(server, client):
     server.rules.append(drop)
     client()
     until(lambda: any("t.1" in request.body["started"] for request in server.of("/heartbeat")))
-    server.job["action"] = ["echo", "3"]
+    server.job["action"] = ["/bin/echo", "3"]
     server.offer("t.2")
     until(lambda: "t.2" in server.stored)
 
@@ -325,7 +335,7 @@ def test_a_dropped_chunk_is_killed_and_not_reported(server, client):
 
 def test_a_lost_chunk_is_not_started_and_the_running_one_is_delivered(server, client):
     server.beat_s = 0.1
-    server.job["action"] = ["sh", "-c", "sleep 1.5; echo 3"]
+    server.job["action"] = ["/bin/sh", "-c", "sleep 1.5; echo 3"]
     server.offer("t.1", "t.2")
     rules_over = []
 
@@ -340,7 +350,7 @@ def test_a_lost_chunk_is_not_started_and_the_running_one_is_delivered(server, cl
     server.rules.append(two_at_once_then_lose_both)
     client()
     until(lambda: "t.1" in server.stored)
-    server.job["action"] = ["echo", "4"]
+    server.job["action"] = ["/bin/echo", "4"]
     server.offer("t.3")
     until(lambda: "t.3" in server.stored)
 
@@ -349,7 +359,7 @@ def test_a_lost_chunk_is_not_started_and_the_running_one_is_delivered(server, cl
 
 def test_the_server_may_have_a_token_claimed_again(server, client):
     server.beat_s = 0.1
-    server.job["action"] = ["sh", "-c", "sleep 0.6; echo 3"]
+    server.job["action"] = ["/bin/sh", "-c", "sleep 0.6; echo 3"]
     server.offer("t.1")
     again = []
 
@@ -464,7 +474,7 @@ def test_a_busy_or_muddled_server_is_left_alone_for_a_while(server, client, repl
 
 
 def test_a_full_spool_claims_nothing_and_goes_on_delivering(server, client, tmp_path):
-    server.job["action"] = ["sh", "-c", "head -c 250000 /dev/zero | tr '\\0' x"]
+    server.job["action"] = ["/bin/sh", "-c", "head -c 250000 /dev/zero | tr '\\0' x"]
     server.job["timeout_s"] = 1.0
     server.offer(*[f"t.{n}" for n in range(40)])
     server.rules.append(
@@ -499,7 +509,7 @@ def test_a_signal_gives_the_running_chunk_back_delivers_the_rest_and_leaves(serv
     mark = str(uuid.uuid4())
     server.offer("t.1", data='{"a": "short"}')
     server.offer("t.2", data='{"a": "long"}')
-    server.job["action"] = ["sh", "-c", "case $1 in long) sleep 60; sleep 60;; esac", mark, "{a}"]
+    server.job["action"] = ["/bin/sh", "-c", "case $1 in long) sleep 60; sleep 60;; esac", mark, "{a}"]
     server.rules.append(
         lambda request: (
             server.claim(request.body | {"want": 2})
@@ -579,7 +589,7 @@ def test_there_is_one_client_in_a_home(server, client, tmp_path):
 
 def test_no_secret_reaches_the_job_or_the_log(server, client, tmp_path):
     server.offer("t.1")
-    server.job["action"] = ["env"]
+    server.job["action"] = ["/usr/bin/env"]
 
     client(DOCKERCOMP_LABELS='{"room": "attic"}')
     until(lambda: "t.1" in server.stored)
@@ -587,3 +597,23 @@ def test_no_secret_reaches_the_job_or_the_log(server, client, tmp_path):
     for text in (server.stored["t.1"]["stdout"], (tmp_path / "log").read_text()):
         assert "account-key" not in text and "key-1" not in text and "DOCKERCOMP_KEY_FILE" not in text
     assert server.of("/containers")[0].body["labels"] == {"room": "attic"}
+
+
+@pytest.mark.skipif(
+    Path("/.dockerenv").exists(), reason="this is a container, where everything may be allowed"
+)
+def test_outside_a_container_a_client_does_not_allow_everything(tmp_path):
+    (tmp_path / "key").write_text("account-key")
+    env = {
+        "PATH": os.environ["PATH"],
+        "DOCKERCOMP_SERVER": "http://127.0.0.1:1",
+        "DOCKERCOMP_KEY_FILE": str(tmp_path / "key"),
+        "DOCKERCOMP_HOME": str(tmp_path / "home"),
+        "DOCKERCOMP_ALLOW": "*",
+    }
+
+    said = subprocess.run(
+        [sys.executable, "-m", "client_container"], env=env, capture_output=True, text=True, timeout=30
+    )
+
+    assert said.returncode == 2 and "DOCKERCOMP_ALLOW is *" in said.stderr

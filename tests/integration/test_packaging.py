@@ -32,13 +32,18 @@ def run(command: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_none_of_the_servers_libraries_come_along(bare: Path) -> None:
-    names = {one.name.partition("-")[0].lower() for one in (bare.parent / "lib").glob("python*/site-packages/*.dist-info")}
+    names = {
+        one.name.partition("-")[0].lower()
+        for one in (bare.parent / "lib").glob("python*/site-packages/*.dist-info")
+    }
 
     assert {"requests", "click", "tqdm", "dockercomp"} <= names
     assert not names & {"flask", "gunicorn", "pymongo", "pydantic", "apscheduler", "docker", "ansible_core"}
 
 
-@pytest.mark.parametrize("command", ["dockercomp", "dockercomp-client", "dockercomp-server", "dockercomp-launcher"])
+@pytest.mark.parametrize(
+    "command", ["dockercomp", "dockercomp-client", "dockercomp-server", "dockercomp-launcher"]
+)
 def test_every_command_shows_its_help_with_examples(bare: Path, command: str) -> None:
     shown = run(bare / command, "--help")
 
@@ -59,7 +64,11 @@ def test_a_command_whose_extra_is_missing_names_it(bare: Path, command: tuple[st
     said = run(bare / command[0], *command[1:])
 
     assert said.returncode == 2
-    assert said.stderr.strip().splitlines()[-1].endswith(f"needs the {extra} extra: pip install 'dockercomp[{extra}]'")
+    assert (
+        said.stderr.strip()
+        .splitlines()[-1]
+        .endswith(f"needs the {extra} extra: pip install 'dockercomp[{extra}]'")
+    )
 
 
 def test_the_client_says_which_setting_it_needs(bare: Path) -> None:

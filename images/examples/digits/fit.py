@@ -43,7 +43,7 @@ def evaluate(setting: Setting) -> dict[str, float]:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     try:
         scores = cross_val_score(model, images, labels, cv=folds, error_score="raise")
-    except ValueError as error:  # scikit-learn checks values (C > 0, say) only when it fits
+    except (ValueError, OverflowError) as error:  # scikit-learn checks values (C > 0, say) only when it fits
         raise BadSetting(f"{setting.get('model')}: {str(error).splitlines()[0]}") from error
     return dict(zip(ANSWER, (float(scores.mean()), float(scores.std())), strict=True))
 
