@@ -71,13 +71,12 @@ def start_foreign(engine: docker.DockerClient, sleeper: str) -> Iterator[Callabl
     started: list[Container] = []
 
     def start(**labels: str) -> Container:
-        container = engine.containers.run(
-            sleeper,
-            detach=True,
-            network_mode="none",
-            labels={name.replace("_", "."): v for name, v in labels.items()},
-        )
+        named = {name.replace("_", "."): value for name, value in labels.items()}
+        container = engine.containers.create(sleeper, network_mode="none", labels=named)
         started.append(container)
+        # A launcher that takes it for an orphan may be quicker than we are.
+        with contextlib.suppress(docker.errors.APIError):
+            container.start()
         return container
 
     yield start

@@ -44,7 +44,7 @@ def test_every_row_is_there_once_and_right_although_a_container_and_the_server_a
         table = product.rows(task)
         left_over = [one.id for one in our_containers(engine, host)]
 
-    assert set(deal["dealt"].values()) == {100}
+    assert len(deal["dealt"]) == 4 and not deal["remaining"]
     assert halfway < PAIRS // IN_A_CHUNK
     assert [row["answer"] for row in table] == [str(n + n * n) for n in range(PAIRS)]
     assert [row["row"] for row in table] == [str(n) for n in range(PAIRS)]
