@@ -106,6 +106,7 @@ def gunicorn_argv(settings: Settings, addresses: Sequence[Address], application:
         "--worker-class", "gthread",
         "--workers", str(settings.web_processes), "--threads", str(settings.web_threads),
         "--timeout", "120", "--graceful-timeout", "10",
+        "--config", "python:source_server.gunicorn_settings",
         "--no-control-socket",  # else gunicorn makes one in the user's home
     ]
     # fmt: on

@@ -18,6 +18,7 @@ from source_server.domain.refusal import BadInput
 MAX_INPUT = 64 * 1024  #: bytes of a chunk's input
 MAX_LINE = 1024 * 1024  #: bytes of a line of an upload
 MAX_FIELDS = 1000  #: field names of a task
+MAX_NAMES = 1024 * 1024  #: bytes of all its field names
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class Lines:
 
 def csv_rows(lines: Lines) -> Iterator[Row]:
     """The rows of a CSV with a header line; values stay strings. Raises BadInput naming the line."""
-    reader = csv.reader(_without_nul(lines), strict=True)
+    record = _Record()
+    reader = csv.reader(record.lines(lines), strict=True)
     header: tuple[str, ...] | None = None
     while True:
-        begins = lines.number + 1
+        begins, record.size = lines.number + 1, 0
         try:
             values = next(reader, None)
         except csv.Error as error:
@@ -79,7 +81,7 @@ def csv_rows(lines: Lines) -> Iterator[Row]:
         elif len(values) != len(header):
             raise BadInput(f"Line {begins} has {len(values)} values for {len(header)} columns.")
         else:
-            yield Row(begins, header, json.dumps(dict(zip(header, values, strict=True))))
+            yield Row(begins, header, json.dumps(dict(zip(header, values, strict=True)), ensure_ascii=False))
 
 
 def jsonl_rows(lines: Lines) -> Iterator[Row]:
@@ -96,12 +98,14 @@ def jsonl_rows(lines: Lines) -> Iterator[Row]:
             raise BadInput(f"Line {lines.number} is not a JSON object {{field: value}}.")
         if not value:
             raise BadInput(f"Line {lines.number} has no fields.")
+        if any("\ud800" <= letter <= "\udfff" for letter in "".join(value)):
+            raise BadInput(f"Line {lines.number} has a field name with a lone surrogate.")
         yield Row(lines.number, tuple(value), stripped)
 
 
 def cut(rows: Iterable[Row], *, rows_per_chunk: int, needed: set[str]) -> Iterator[Cut]:
     """Cut rows into chunks. `needed` are the fields that the action's placeholders ask for."""
-    n = first = 0
+    n = first = size = 0
     held: list[Row] = []
     for row in rows:
         lacking = sorted(needed - set(row.names))
@@ -111,9 +115,10 @@ def cut(rows: Iterable[Row], *, rows_per_chunk: int, needed: set[str]) -> Iterat
                 "(braces that mean themselves are written {{ and }})."
             )
         held.append(row)
-        if len(held) == rows_per_chunk:
+        size += len(row.text)
+        if size > MAX_INPUT or len(held) == rows_per_chunk:
             yield _cut(n, held, first, rows_per_chunk)
-            n, first, held = n + 1, first + len(held), []
+            n, first, held, size = n + 1, first + len(held), [], 0
     if held:
         yield _cut(n, held, first, rows_per_chunk)
 
@@ -147,6 +152,22 @@ def _header(values: list[str]) -> tuple[str, ...]:
         twice = next(name for name in values if values.count(name) > 1)
         raise BadInput(f"The header line names the column {twice!r} twice.")
     return tuple(values)
+
+
+@dataclass
+class _Record:
+    """Watches the record that the reader puts together: quotes may spread it over any number of lines."""
+
+    size: int = 0
+
+    def lines(self, lines: Lines) -> Iterator[str]:
+        for text in _without_nul(lines):
+            self.size += len(text)
+            if self.size > MAX_LINE:
+                raise BadInput(
+                    f"Line {lines.number}: a row spread over many lines is longer than {MAX_LINE} bytes."
+                )
+            yield text
 
 
 def _without_nul(lines: Lines) -> Iterator[str]:

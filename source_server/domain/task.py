@@ -42,6 +42,7 @@ class Upload:
     id: str  #: chosen by the scientist; the same id again is the same upload
     attempt: str  #: this try at it; chunks carry it, chunks of any other try are invisible
     complete: bool = False
+    ended: bool = False  #: broken off; its chunks are being removed
     touched: datetime | None = None  #: when the last batch arrived
     digest: str | None = None  #: SHA-256 of the body
     chunks: int = 0

@@ -18,6 +18,7 @@ from source_server.domain.container import Container
 from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Refusal, Unavailable
 from source_server.services.complete import Complete
 from source_server.stores.attempts import (
+    DIFFERENT_ERRORS,
     DIFFERENT_RESULTS,
     Stored,
     error_document,
@@ -93,21 +94,26 @@ class Accept:
         results: list[Document] = []
         errors: list[Document] = []
         refused: dict[str, Refusal] = {}
-        given = self._stores.results.given({one.chunk for one in attempts}, container.id)
+        named = {one.chunk for one in attempts}
+        given = self._stores.results.given(named, container.id)
+        failed = self._stores.errors.given(named, container.id)
         for one in attempts:
             chunk = chunks[one.chunk]
             attempt = _with_lines_checked(one, chunk)
-            if not is_answer(attempt):
-                errors.append(error_document(attempt, origin, chunk, now))
-                continue
-            before = given.setdefault(one.chunk, set())
-            if stored_id(one) not in before and len(before) >= DIFFERENT_RESULTS:
+            answer = is_answer(attempt)
+            before = (given if answer else failed).setdefault(one.chunk, set())
+            most = DIFFERENT_RESULTS if answer else DIFFERENT_ERRORS
+            if stored_id(attempt) not in before and len(before) >= most:
+                what = "answers" if answer else "failures"
                 refused[stored_id(one)] = Conflict(
-                    f"This container has already given {DIFFERENT_RESULTS} different answers for the chunk."
+                    f"This container has already given {most} different {what} for the chunk."
                 )
                 continue
-            before.add(stored_id(one))
-            results.append(result_document(attempt, origin, chunk, now))
+            before.add(stored_id(attempt))
+            if answer:
+                results.append(result_document(attempt, origin, chunk, now))
+            else:
+                errors.append(error_document(attempt, origin, chunk, now))
         self._put(results, errors, now)
         return refused
 

@@ -77,7 +77,7 @@ class Beat:
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         held = {one.id for one in leased if _holds(one, container)}
         missing = [chunk_id for chunk_id in started if chunk_id not in held]
-        found = self._stores.chunks.read(missing) if missing else {}
+        found = self._stores.chunks.read(missing, majority=True) if missing else {}
         needed = {one.id for one in found.values() if one.result is None and one.state in OPEN_STATES}
         drop = tuple(chunk_id for chunk_id in missing if chunk_id not in needed)
         return drop, tuple(chunk_id for chunk_id in missing if chunk_id in needed)

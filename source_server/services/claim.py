@@ -13,7 +13,7 @@ from source_server.domain import chunk as rules
 from source_server.domain import tickets
 from source_server.domain.chunk import Chunk, Holder, Lease, WrongState
 from source_server.domain.container import Container
-from source_server.domain.task import Task, fits
+from source_server.domain.task import Task
 from source_server.domain.timing import lease_until
 from source_server.stores.database import Stores
 
@@ -86,11 +86,17 @@ class Claim:
 
     def _lease_some(self, container: Container, token: str, want: int) -> bool:
         """Lease up to `want`; whether there were candidates that others won."""
-        tasks = {
-            task.id: task
-            for task in self._stores.tasks.claimable(limit=MOST_TASKS)
-            if fits(task, runtimes=container.runtimes, image=container.image)
-        }
+        images = None if "sandbox" in container.runtimes else [None, container.image]
+        beaten, seen = False, list[str]()
+        while True:  # fifty tasks without a ready chunk must not hide the fifty-first
+            found = self._stores.tasks.claimable(images, limit=MOST_TASKS, besides=seen)
+            taker = self._take(container, token, want, {task.id: task for task in found})
+            beaten = beaten or taker.beaten
+            seen += [task.id for task in found]
+            if taker.won or len(found) < MOST_TASKS:
+                return beaten
+
+    def _take(self, container: Container, token: str, want: int, tasks: dict[str, Task]) -> _Taker:
         taker = _Taker(self._stores, container, token, want, tasks, self._beat_s)
         taker.take_dealt()
         for task in tasks.values():
@@ -98,7 +104,7 @@ class Claim:
                 self._take_free(taker, task)
         if not taker.won:
             taker.take_over()
-        return taker.beaten
+        return taker
 
     def _take_free(self, taker: _Taker, task: Task) -> None:
         for _ in range(STARTS):

@@ -18,14 +18,15 @@ class Complete:
 
     def if_done(self, task_id: str) -> bool:
         """Complete the task if nothing of it is open; whether this call did."""
-        if self._stores.chunks.any_in(task_id, OPEN_STATES):
-            return False
         task = self._stores.tasks.find(task_id)
-        if task is None or task.state is not TaskState.RUNNING or not task.sealed:
+        if task is None or task.state is not TaskState.RUNNING or not task.sealed or task.upload is None:
+            return False
+        upload = task.upload.attempt
+        if self._stores.chunks.any_in(task_id, upload, OPEN_STATES):
             return False
         if task.cancelled:
             outcome = TaskOutcome.CANCELLED
-        elif self._stores.chunks.any_in(task_id, [ChunkState.QUARANTINED]):
+        elif self._stores.chunks.any_in(task_id, upload, [ChunkState.QUARANTINED]):
             outcome = TaskOutcome.FAILED
         else:
             outcome = TaskOutcome.SUCCEEDED

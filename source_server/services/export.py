@@ -98,7 +98,7 @@ class Export:
         begin, page = start, SMALLEST_PAGE
         while begin < task.upload.chunks:
             ids = [f"{task.id}.{n}" for n in range(begin, min(begin + page, task.upload.chunks))]
-            chunks = self._stores.chunks.read(ids, with_input=True)
+            chunks = self._stores.chunks.read(ids, with_input=True, majority=True)
             results = self._stores.results.full([one.result for one in chunks.values() if one.result])
             pseudonyms = self._stores.accounts.pseudonyms({result["account"] for result in results.values()})
             for chunk in (chunks[chunk_id] for chunk_id in ids if chunk_id in chunks):

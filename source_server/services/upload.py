@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from datetime import timedelta
 
 from source_server.domain.chunk import Chunk
 from source_server.domain.refusal import BadInput, Conflict, Unavailable
-from source_server.domain.table import MAX_FIELDS, Cut, Lines, Row, csv_rows, cut, jsonl_rows
+from source_server.domain.table import MAX_FIELDS, MAX_NAMES, Cut, Lines, Row, csv_rows, cut, jsonl_rows
 from source_server.domain.task import Task, TaskState, Upload, placeholders
 from source_server.stores.chunks import new_rev
 from source_server.stores.database import Stores
@@ -47,6 +48,8 @@ class _Seen:
             if row.names != last:
                 self.fields.update(dict.fromkeys(row.names))
                 last = row.names
+                if sum(map(len, self.fields)) > MAX_NAMES:
+                    raise BadInput(f"Line {row.line} brings the field names over {MAX_NAMES} letters.")
             if len(self.fields) > MAX_FIELDS:
                 raise BadInput(f"Line {row.line} brings the number of field names over {MAX_FIELDS}.")
             self.rows += 1
@@ -68,6 +71,7 @@ class ReceiveUpload:
             return _repeated(task.upload, upload_id, raw)
         attempt = self._begin(task, upload_id)
         try:
+            self._stores.chunks.remove_other_uploads(task.id, attempt.attempt)
             return self._receive(task, attempt, reader, raw)
         except BaseException:
             self._abandon(task, attempt)
@@ -92,15 +96,13 @@ class ReceiveUpload:
             raise Conflict(
                 f"Another upload to this task is under way; wait for it, or for {QUIET.seconds} s of its silence."
             )
-        if task.upload is not None:
-            self._stores.chunks.remove_upload(task.id, keep=attempt.attempt)
         return attempt
 
     def _receive(
         self, task: Task, attempt: Upload, reader: Callable[[Lines], Iterator[Row]], raw: Iterable[bytes]
     ) -> Upload:
         seen = _Seen(hashlib.sha256(), {})
-        rows = seen.named(reader(Lines(seen.body(raw))))
+        rows = seen.named(reader(Lines(self._alive(task, attempt, seen.body(raw)))))
         cuts = cut(rows, rows_per_chunk=task.rows_per_chunk, needed=placeholders(task.job.action))
         for batch in _batches(cuts):
             self._store(task, attempt, batch)
@@ -119,9 +121,21 @@ class ReceiveUpload:
             raise Conflict("Another upload has taken this one's place, or the task was cancelled meanwhile.")
         return whole
 
-    def _store(self, task: Task, attempt: Upload, batch: list[Cut]) -> None:
+    def _alive(self, task: Task, attempt: Upload, raw: Iterable[bytes]) -> Iterator[bytes]:
+        """The lines, saying now and then that they still come: a batch may take minutes on a slow line."""
+        due = time.monotonic()
+        for line in raw:
+            if time.monotonic() >= due:
+                self._touch(task, attempt)
+                due = time.monotonic() + QUIET.total_seconds() / 4
+            yield line
+
+    def _touch(self, task: Task, attempt: Upload) -> None:
         if not self._stores.tasks.touch_upload(task.id, attempt.attempt, self._stores.clock.now()):
             raise Conflict("Another upload has taken this one's place.")
+
+    def _store(self, task: Task, attempt: Upload, batch: list[Cut]) -> None:
+        self._touch(task, attempt)
         try:
             self._stores.chunks.add([_chunk(task, attempt, one) for one in batch])
         except AlreadyThere as error:
@@ -131,9 +145,10 @@ class ReceiveUpload:
 
     def _abandon(self, task: Task, attempt: Upload) -> None:
         try:
-            # Our place first: nobody can seal what is being removed.
-            if self._stores.tasks.abandon_upload(task.id, attempt.attempt):
-                self._stores.chunks.remove_upload(task.id)
+            # Fenced first: nobody can seal what is being removed. Freed last: a crash leaves it to housekeeping.
+            self._stores.tasks.fence_upload(task.id, attempt.attempt)
+            self._stores.chunks.remove_upload(task.id, attempt.attempt)
+            self._stores.tasks.free_upload(task.id, attempt.attempt)
         except Unavailable as error:
             log.warning("failed upload left to housekeeping", extra={"task": task.id, "reason": str(error)})
 

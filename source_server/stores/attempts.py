@@ -14,6 +14,7 @@ from source_server.domain.chunk import Chunk
 from source_server.stores.gate import Document, Gate
 
 DIFFERENT_RESULTS = 2  #: most different results kept of one container for one chunk
+DIFFERENT_ERRORS = 16  #: and errors: more than a chunk can fail before it is set aside
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,10 +129,10 @@ class Chunks:
         query = {"task": task, "state": {"$in": [state.value for state in OPEN_STATES]}}
         return [_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
 
-    def any_in(self, task: str, states: Sequence[ChunkState]) -> bool:
-        """Whether the task has a chunk in one of these states: an index look-up."""
-        query = {"task": task, "state": {"$in": [state.value for state in states]}}
-        return self._gate.find_one(query, {"_id": 0, "state": 1}) is not None
+    def any_in(self, task: str, upload: str, states: Sequence[ChunkState]) -> bool:
+        """Whether a majority's view of the task has a chunk in one of these states, of that upload attempt."""
+        query = {"task": task, "state": {"$in": [state.value for state in states]}, "upload": upload}
+        return bool(self._gate.find(query, {"_id": 1}, limit=1, majority=True))
 
     def counts(self, task: str) -> dict[str, int]:
         """How many chunks of the task are in each state; states without one are absent."""
@@ -171,12 +171,20 @@ class Chunks:
         query = {"task": {"$in": list(tasks)}, "state": ChunkState.READY.value, "assigned": _holder(holder)}
         return self._gate.update_many(query, {"$set": {"assigned": None, "rev": secrets.randbits(62)}})
 
-    def remove_upload(self, task: str, *, keep: str | None = None) -> int:
-        """Delete the task's chunks but those of the upload attempt `keep`."""
-        query: dict[str, Any] = {"task": task}
-        if keep is not None:
-            query["upload"] = {"$ne": keep}
-        return self._gate.delete_many(query)
+    def remove_upload(self, task: str, attempt: str) -> int:
+        """Delete the chunks that this upload attempt brought, and no other's."""
+        return self._remove({"task": task, "upload": attempt})
+
+    def remove_other_uploads(self, task: str, attempt: str) -> int:
+        """Delete the task's chunks but those of this upload attempt."""
+        return self._remove({"task": task, "upload": {"$ne": attempt}})
+
+    def _remove(self, query: Document) -> int:
+        # In batches: one delete of a million documents takes longer than a socket waits.
+        removed = 0
+        while ids := [one["_id"] for one in self._gate.find(query, {"_id": 1}, limit=5000)]:
+            removed += self._gate.delete_many({**query, "_id": {"$in": ids}})
+        return removed
 
 
 def new_rev() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from pymongo.database import Database
@@ -12,6 +12,7 @@ from pymongo.database import Database
 from source_server.domain.task import Job, Task, TaskOutcome, TaskState, Upload
 from source_server.stores.gate import Document, Gate
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
 CLAIMABLE = {"state": TaskState.RUNNING.value, "sealed": True, "paused": False, "cancelled": False}
 
 
@@ -69,9 +70,15 @@ class Tasks:
         query: dict[str, Any] = {} if projects is None else {"project": {"$in": list(projects)}}
         return [_task(document) for document in self._gate.find(query, sort=[("created", 1), ("_id", 1)])]
 
-    def claimable(self, *, limit: int) -> list[Task]:
-        """Running, sealed tasks whose gates are open, longest running first."""
-        return [_task(one) for one in self._gate.find(CLAIMABLE, sort=[("started", 1)], limit=limit)]
+    def claimable(
+        self, images: Sequence[str | None] | None, *, limit: int, besides: Sequence[str] = ()
+    ) -> list[Task]:
+        """Running, sealed tasks whose gates are open and whose job names one of these images (None: any), longest
+        running first, `besides` left out."""
+        query: Document = {**CLAIMABLE, "_id": {"$nin": list(besides)}}
+        if images is not None:
+            query["job.image"] = {"$in": list(images)}
+        return [_task(one) for one in self._gate.find(query, sort=[("started", 1)], limit=limit)]
 
     def unfinished(self) -> list[Task]:
         """The tasks that wait or run, oldest first."""
@@ -108,7 +115,7 @@ class Tasks:
 
     def touch_upload(self, task_id: str, attempt: str, now: datetime) -> bool:
         """Say that this attempt goes on; False when it has lost its place."""
-        guard = {"_id": task_id, "upload.attempt": attempt, "upload.complete": False}
+        guard = {"_id": task_id, "upload.attempt": attempt, "upload.complete": False, "upload.ended": False}
         return self._gate.update_one(guard, {"$set": {"upload.touched": now}}, quick=True)
 
     def seal(self, task_id: str, upload: Upload, fields: Sequence[str]) -> bool:
@@ -117,14 +124,21 @@ class Tasks:
             "_id": task_id,
             "upload.attempt": upload.attempt,
             "upload.complete": False,
+            "upload.ended": False,
+            "cancelled": False,
             "state": TaskState.WAITING.value,
         }
         change = {"upload": asdict(upload), "sealed": True, "fields": list(fields)}
         return self._gate.update_one(guard, {"$set": change})
 
-    def abandon_upload(self, task_id: str, attempt: str) -> bool:
-        """Give the place of a failed upload back."""
+    def fence_upload(self, task_id: str, attempt: str) -> bool:
+        """End an attempt: it can neither go on nor be sealed, and its place is free to take. Its chunks remain."""
         guard = {"_id": task_id, "upload.attempt": attempt, "upload.complete": False}
+        return self._gate.update_one(guard, {"$set": {"upload.ended": True, "upload.touched": _LONG_AGO}})
+
+    def free_upload(self, task_id: str, attempt: str) -> bool:
+        """Its chunks are gone: forget the ended attempt."""
+        guard = {"_id": task_id, "upload.attempt": attempt, "upload.ended": True}
         return self._gate.update_one(guard, {"$set": {"upload": None}})
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
+from typing import cast
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -68,7 +71,8 @@ def upload(task_id: str, upload_id: str) -> tuple[Response, int]:
     task = services().tasks.get(account, task_id)
     if not (0 < len(upload_id) <= 100 and upload_id.isascii() and upload_id.isprintable()):
         raise BadInput("An upload's id has 1 to 100 printable ASCII characters.")
-    request.max_content_length = None  # a stream in constant memory: no limit on the whole
+    # A stream in constant memory: no limit on the whole. None would mean the app's limit to Flask.
+    request.max_content_length = sys.maxsize
     received = services().upload(task, upload_id, request.mimetype, _body_lines())
     return jsonify(upload=received.id, chunks=received.chunks, rows=received.rows), 201
 
@@ -151,8 +155,15 @@ def _nothing_in_body() -> None:
 
 
 def _body_lines() -> Iterator[bytes]:
-    while line := request.stream.readline(MAX_LINE + 1):
-        yield line
+    told, got = request.content_length, 0
+    # Unbuffered, the stream reads a line byte by byte.
+    with io.BufferedReader(cast(io.RawIOBase, request.stream), 64 * 1024) as body:
+        while line := body.readline(MAX_LINE + 1):
+            got += len(line)
+            yield line
+    # A connection that breaks off looks like the end of the body: a part must never pass for the whole.
+    if told is not None and got < told:
+        raise BadInput(f"The data ended after {got} of {told} bytes; send it again.")
 
 
 def _limit() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -54,6 +54,14 @@ def _no_nul(text: str) -> str:
     return _encodable(text)
 
 
+def _utc(moment: datetime) -> datetime:
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("is beyond the years 1 to 9999 in UTC") from None
+
+
+Instant = Annotated[datetime, Field(strict=False), AfterValidator(_utc)]
 Text = Annotated[str, AfterValidator(_encodable)]
 Uuid = Annotated[
     str, AfterValidator(_matching(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "must be a UUID"))
@@ -142,8 +150,8 @@ class AttemptBody(Lenient):
     signal: Annotated[int, Field(ge=0, le=256)] | None = None
     stdout: Text = ""
     stderr_tail: Text = ""
-    started: Annotated[datetime, Field(strict=False)]
-    ended: Annotated[datetime, Field(strict=False)]
+    started: Instant
+    ended: Instant
     cpu_s: Annotated[float, Field(ge=0, le=1e12, strict=False, allow_inf_nan=False)] = 0.0
     runtime: Name = "process"
     image: Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_nul)] | None = None

@@ -429,3 +429,50 @@ def test_housekeeping_settles_a_result_whose_server_died_after_storing_it(
     assert raw.results.find_one({})["verdict"] == "accepted"
     assert raw.errors.find_one({})["verdict"] == "counted"
     assert scientist.ok("GET", f"/tasks/{task}")["chunks"] == {"total": 2, "done": 1, "delayed": 1}
+
+
+def test_fifty_tasks_that_a_container_cannot_help_do_not_hide_the_fifty_first(
+    scientist: Any, volunteer: Any
+) -> None:
+    for _ in range(50):
+        scientist.running(1, image="sha256:" + "c" * 64)
+    wanted = scientist.running(1)
+
+    (chunk,) = volunteer().claim()
+
+    assert chunk["id"] == f"{wanted}.0"
+
+
+def test_one_container_cannot_pile_up_errors_for_one_chunk(scientist: Any, volunteer: Any, raw: Any) -> None:
+    scientist.running(1)
+    who = volunteer()
+    (chunk,) = who.claim()
+
+    statuses = [who.add(who.failure(chunk, stderr_tail=f"{n}")).status_code for n in range(20)]
+
+    assert statuses == [200] * 16 + [409] * 4
+    assert raw.errors.count_documents({}) == 16
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01T00:00:00+23:00",
+        "9999-12-31T23:59:59-23:00",
+        "yesterday",
+        10**30,
+        None,
+        "2026-11-22T06:00:00",
+    ],
+)
+def test_odd_times_are_refused_or_taken_but_never_break_anything(
+    scientist: Any, volunteer: Any, moment: Any
+) -> None:
+    scientist.running(1)
+    who = volunteer()
+    (chunk,) = who.claim()
+
+    status = who.add(who.attempt(chunk, started=moment)).status_code
+
+    assert status == (200 if moment == "2026-11-22T06:00:00" else 400)
+    assert scientist.call("GET", "/results.csv").status_code == 200
