@@ -62,6 +62,8 @@ stop_engine() { # stop_engine FOLDER
 		[ "$tries" -lt 150 ] || { engine_says "the Docker engine (pid $pid) does not stop."; return 1; }
 		sleep 0.2
 	done
+	# It makes its data folder a mount point of its own and leaves it so.
+	umount "$1/data" 2>/dev/null || true
 }
 
 engine_gateway() {

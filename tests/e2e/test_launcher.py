@@ -97,7 +97,9 @@ def test_up_returns_when_all_wanted_containers_run(instance: Instance) -> None:
 def test_a_killed_container_is_replaced_in_its_slot_with_its_volume(instance: Instance) -> None:
     instance.up(containers=2)
     before = instance.containers()
-    before["1"].exec_run(["python3", "-c", "open('/var/lib/dockercomp/spool/result', 'w').write('kept')"])
+    write = "open('/var/lib/dockercomp/spool/result', 'w').write('kept')"
+    # An engine may refuse to execute anything in a container that has only just been started.
+    wait_for(lambda: before["1"].exec_run(["python3", "-c", write]).exit_code == 0, limit_s=10)
 
     before["1"].kill("SIGKILL")
 
