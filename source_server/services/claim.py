@@ -81,8 +81,11 @@ class Claim:
         return self._claimed(container, token, won, again=again and not won)
 
     def _held(self, container: Container, token: str) -> list[Chunk]:
+        """What the token holds, in the order of the deadlines: the client goes through it in this order."""
         found = self._stores.chunks.under_token([token], with_input=True)
-        return [one for one in found if _lease_of(one, container, token) is not None]
+        leases = [(one, _lease_of(one, container, token)) for one in found]
+        mine = [(lease.until, one.n, one) for one, lease in leases if lease is not None]
+        return [one for _, _, one in sorted(mine, key=lambda place: place[:2])]
 
     def _lease_some(self, container: Container, token: str, want: int) -> bool:
         """Lease up to `want`; whether there were candidates that others won."""

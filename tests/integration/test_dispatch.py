@@ -243,7 +243,7 @@ def test_a_wrong_count_makes_the_client_claim_that_token_again(scientist: Any, v
 def test_a_beat_that_says_started_restarts_the_deadline(scientist: Any, volunteer: Any, raw: Any) -> None:
     scientist.running(3)
     who = volunteer()
-    third = max(who.claim(3), key=lambda chunk: chunk_of(raw, chunk)["leases"][0]["until"])
+    *_, third = who.claim(3)
     before = chunk_of(raw, third)["leases"][0]
 
     who.beat(started=[third["id"]])
@@ -476,3 +476,11 @@ def test_odd_times_are_refused_or_taken_but_never_break_anything(
 
     assert status == (200 if moment == "2026-11-22T06:00:00" else 400)
     assert scientist.call("GET", "/results.csv").status_code == 200
+
+
+def test_chunks_come_in_the_order_of_their_deadlines(scientist: Any, volunteer: Any) -> None:
+    scientist.running(10, timeout_s=100.0)
+
+    ends = [round(chunk["ends_in_s"]) for chunk in volunteer().claim(10)]
+
+    assert ends == [100 * place + 80 for place in range(1, 11)]
