@@ -197,7 +197,7 @@ class Server:
             answer = self._http.request(method, self.address + path, timeout=(CONNECT_S, READ_S), **rest)
         except requests.RequestException as error:
             raise ServerUnavailable(f"The source server at {self.address} does not answer.") from error
-        if answer.status_code in (429, 502, 503, 504):
+        if answer.status_code in (408, 429, 502, 503, 504):
             raise ServerUnavailable(f"{_sentence(answer)} (The source server says: not now.)")
         if answer.status_code >= 400:
             raise Refused(answer.status_code, _sentence(answer))

@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import Any
 
-SILENCE_S = 5  #: longest silence within a request or an answer
+SILENCE_S = 30  #: longest silence within a request or an answer
 
 
 def when_ready(server: Any) -> None:

@@ -85,6 +85,11 @@ class Export:
 
     def chunks(self, tasks: Sequence[Task], after: Cursor | None) -> Iterator[ExportedChunk]:
         """The chunks of the tasks in order, from the chunk of the cursor on. Tasks without whole data are left out."""
+        if after is not None and after.task not in {task.id for task in tasks}:
+            raise BadInput(f"The cursor's task {after.task} is not among those asked for.")
+        return self._from(tasks, after)
+
+    def _from(self, tasks: Sequence[Task], after: Cursor | None) -> Iterator[ExportedChunk]:
         begun = after is None
         for task in tasks:
             start = 0

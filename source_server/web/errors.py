@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from source_server.domain import refusal
 from source_server.domain.refusal import Refusal
@@ -51,6 +51,11 @@ def install(app: Flask) -> None:
         if isinstance(error, refusal.Unavailable):
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
         return response, status_of(error)
+
+    @app.errorhandler(ClientDisconnected)
+    def broken_off(error: ClientDisconnected) -> tuple[Response, int]:
+        # Not 400: that would tell a client to throw away what it could not get across.
+        return jsonify(error="The request broke off before its end; send it again."), 408
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:

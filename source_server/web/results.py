@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from source_server.domain.account import Role
+from source_server.domain.refusal import Conflict
 from source_server.services.export import Cursor, ExportedChunk, cursor
 from source_server.web.access import account_as, services
 from source_server.web.wire import instant
@@ -42,14 +44,34 @@ def results() -> Response:
     tasks = services().tasks.chosen(account, request.args.get("task"), request.args.get("project"))
     after = cursor(request.args["after"]) if "after" in request.args else None
     fields = services().export.fields(tasks)
+    layout = _layout(columns(fields))
+    if request.args.get("columns", layout) != layout:
+        raise Conflict(
+            "The columns have changed since that export began (another task has data now): begin anew."
+        )
     chunks = services().export.chunks(tasks, after)
-    return Response(_pieces(fields, chunks, after), mimetype="text/csv")
+    return Response(
+        _pieces(fields, chunks, after), mimetype="text/csv", headers={"Dockercomp-Columns": layout}
+    )
 
 
 def columns(fields: Sequence[str]) -> list[str]:
     """The header: an input field that has the name of one of our columns gets `input.` before it."""
-    ours = {*PLACE, *OUTCOME}
-    return [*PLACE, *(f"input.{name}" if name in ours else name for name in fields), *OUTCOME]
+    taken = {*PLACE, *OUTCOME, *fields}
+    named = []
+    for name in fields:
+        shown = name
+        if name in (*PLACE, *OUTCOME):
+            while shown in taken:
+                shown = f"input.{shown}"
+            taken.add(shown)
+        named.append(shown)
+    return [*PLACE, *named, *OUTCOME]
+
+
+def _layout(names: Sequence[str]) -> str:
+    """A short name of these columns: `?columns=` of a call that goes on with `?after=` asks for the same ones."""
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
 
 
 def _pieces(fields: Sequence[str], chunks: Iterator[ExportedChunk], after: Cursor | None) -> Iterator[bytes]:

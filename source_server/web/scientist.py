@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import ClientDisconnected
 
 from source_server.domain.account import Account, Role
 from source_server.domain.refusal import BadInput
@@ -163,7 +164,7 @@ def _body_lines() -> Iterator[bytes]:
             yield line
     # A connection that breaks off looks like the end of the body: a part must never pass for the whole.
     if told is not None and got < told:
-        raise BadInput(f"The data ended after {got} of {told} bytes; send it again.")
+        raise ClientDisconnected()
 
 
 def _limit() -> int:

@@ -45,7 +45,7 @@ def test_an_upload_that_breaks_off_at_the_end_of_a_row_is_not_taken_for_the_whol
         environ_overrides={"wsgi.input": io.BytesIO(sent), "CONTENT_LENGTH": str(len(sent) + 100)},
     )
 
-    assert answer.status_code == 400
+    assert answer.status_code == 408 and "broke off" in answer.get_json()["error"]
     assert raw.chunks.count_documents({}) == 0 and not scientist.ok("GET", f"/tasks/{task}")["sealed"]
     assert put(scientist, task, sent).status_code == 201
 
