@@ -20,7 +20,7 @@ from urllib.parse import quote
 import requests
 
 from dockercomp.failures import Refused, ServerUnavailable
-from dockercomp.partial import cut_partial_line, last_cursor
+from dockercomp.partial import cut_partial_line, last_cursor, layout
 
 CONNECT_S = 5.0
 READ_S = 120.0
@@ -42,6 +42,10 @@ class Progress:
     def ended(self) -> bool:
         """Whether the task is complete."""
         return self.state == "complete"
+
+
+class _BeginAnew(Exception):
+    """What there is of a download cannot be continued."""
 
 
 class Server:
@@ -164,18 +168,28 @@ class Server:
         if target.exists() and not target.is_file():
             raise Refused(400, f"{target} is not an ordinary file; name one to write the table into.")
         part = target.with_name(f".{target.name}.{task or project or 'all'}.part")
-        asked = {"task": task, "project": project, "after": last_cursor(part)}
-        params = {name: value for name, value in asked.items() if value is not None}
-        if asked["after"] is not None:
+        chosen = {
+            name: value for name, value in {"task": task, "project": project}.items() if value is not None
+        }
+        after = last_cursor(part)
+        try:
+            if after is None:
+                raise _BeginAnew
             cut_partial_line(part)
-        mode = "ab" if asked["after"] is not None else "wb"
-        with (
-            self._request("GET", "/results.csv", params=params, stream=True) as answer,
-            part.open(mode) as out,
-        ):
-            copied = _copy(answer, out)
+            copied = self._append_results(part, {**chosen, "after": after, "columns": layout(part) or ""})
+        except _BeginAnew:
+            with part.open("wb") as out:
+                copied = self.copy_results(out, task=task, project=project)
         part.replace(target)
         return copied
+
+    def _append_results(self, part: Path, params: dict[str, str]) -> int:
+        try:
+            answer = self._request("GET", "/results.csv", params=params, stream=True)
+        except Refused as refusal:
+            raise _BeginAnew from refusal  # other columns by now, or another selection
+        with answer, part.open("ab") as out:
+            return _copy(answer, out)
 
     def copy_results(self, out: IO[bytes], *, task: str | None = None, project: str | None = None) -> int:
         """Write the table of results as it is now to an open file; the number of bytes."""

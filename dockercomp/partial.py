@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,13 @@ def last_cursor(path: Path) -> str | None:
     for _, row in _whole_rows(path):
         cursor = ".".join(row[:3])
     return cursor
+
+
+def layout(path: Path) -> str | None:
+    """The server's short name of the file's columns, or None where there is no header line."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header = next(csv.reader(file), None)
+    return None if header is None else hashlib.sha256(json.dumps(header).encode()).hexdigest()[:16]
 
 
 def cut_partial_line(path: Path) -> None:

@@ -36,6 +36,7 @@ class Housekeeper:
         self, stores: Stores, *, beat_s: float, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._stores = stores
+        self._beat_s = beat_s
         self._monotonic = monotonic
         self._watch = WorkingService(beat_s=beat_s, longest_gap_s=LONGEST_GAP_S)
         self._complete = Complete(stores)
@@ -49,6 +50,10 @@ class Housekeeper:
         """Give expired leases back, and whatever belongs to an ended life."""
         _log_if("leases expired", self._give_back.expired(self._stores.clock.now()))
         _log_if("held by ended lives, given back", self._give_back.ended_lives())
+
+    def unlisted(self) -> None:
+        """Give back what live containers hold without knowing it."""
+        _log_if("not listed by its holder, given back", self._give_back.unlisted(self._beat_s))
 
     def silence(self) -> None:
         """Purge silent containers, once the service has been watched at work for long enough."""
@@ -88,6 +93,7 @@ def run(stores: Stores, *, beat_s: float) -> None:
     pace = min(beat_s / 4, 5.0)
     for step, seconds in (
         (keeper.leases, max(pace, 1.0)),
+        (keeper.unlisted, 3 * beat_s),
         (keeper.silence, pace),
         (keeper.verdicts, 3.0),
         (keeper.tasks, 1.0),

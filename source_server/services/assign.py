@@ -68,7 +68,7 @@ class Assign:
             self._stores.deals.finish(deal)
         elif deal.plan or self._stores.deals.plan(deal, plan):
             dealt = Counter(deal.dealt)
-            dealt.update(self._carry_out(plan))
+            dealt.update(self._carry_out(plan, resumed=bool(deal.plan)))
             self._stores.deals.advance(deal, dealt)
         return self.get(deal.id)
 
@@ -107,7 +107,8 @@ class Assign:
 
     def _holding(self, tasks: Sequence[Task]) -> Counter[str]:
         held: Counter[str] = Counter()
-        for (container, _), count in self._stores.chunks.assigned_to([task.id for task in tasks]).items():
+        unfinished = {task.id for task in (*tasks, *self._stores.tasks.unfinished())}
+        for (container, _), count in self._stores.chunks.assigned_to(sorted(unfinished)).items():
             held[container] += count
         held.update(self._stores.chunks.leased_by())
         return held
@@ -129,13 +130,14 @@ class Assign:
                 holding[container] += 1
         return tuple(plan)
 
-    def _carry_out(self, plan: Plan) -> Counter[str]:
+    def _carry_out(self, plan: Plan, *, resumed: bool) -> Counter[str]:
         holders = {chunk: Holder(container=container, life=life) for chunk, container, life in plan}
         chunks = self._stores.chunks.read(holders)
         changes = list(_assignments(chunks, holders))
         won = self._stores.chunks.apply(changes) if changes else set()
-        # After a crash some were made already: those still show whom they were dealt to.
-        made = {one.id for one in chunks.values() if _was_dealt(one, holders[one.id])}
+        # After a crash some were made already: those still show whom they were dealt to. In a plan of our own, what
+        # shows that was dealt by another deal, which counts it.
+        made = {one.id for one in chunks.values() if resumed and _was_dealt(one, holders[one.id])}
         return Counter(holders[chunk].container for chunk in won | made)
 
 

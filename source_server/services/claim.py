@@ -23,6 +23,9 @@ STARTS = 4  #: random places tried before giving up on a contended task
 EMPTY_S = 2.0  #: how long "no ready chunk in this task" is believed
 
 
+Spread = dict[tuple[str, str], int]  #: (container, life) -> chunks dealt to it and not leased yet
+
+
 @dataclass(frozen=True, kw_only=True)
 class Granted:
     """A chunk that the container may compute, and the proof that it was given it."""
@@ -42,12 +45,25 @@ class Claimed:
 
 
 class Emptiness:
-    """Remembers for two seconds that a task had no ready chunk; the only thing about dispatch kept in memory."""
+    """Remembers for two seconds that a task had no ready chunk, and how the dealt ones were spread.
+
+    Hints, and all about dispatch that is kept in memory: only the guarded update of a chunk decides.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._until: dict[str, float] = {}
         self._lock = threading.Lock()
+        self._spread: tuple[float, tuple[str, ...], Spread] = (0.0, (), {})
+
+    def spread(self, tasks: Sequence[str], count: Callable[[Sequence[str]], Spread]) -> Spread:
+        """How many chunks of these tasks were dealt to whom, as counted at most two seconds ago."""
+        with self._lock:
+            until, of, known = self._spread
+            if of != tuple(tasks) or until < self._monotonic():
+                known = count(tasks)
+                self._spread = (self._monotonic() + EMPTY_S, tuple(tasks), known)
+            return known
 
     def note(self, task: str) -> None:
         """The task had none just now."""
@@ -106,7 +122,7 @@ class Claim:
             if taker.missing and not self._emptiness.holds(task.id):
                 self._take_free(taker, task)
         if not taker.won:
-            taker.take_over()
+            taker.take_over(self._emptiness.spread(list(tasks), self._stores.chunks.assigned_to))
         return taker
 
     def _take_free(self, taker: _Taker, task: Task) -> None:
@@ -168,9 +184,8 @@ class _Taker:
         candidates = self._candidates(task, None, self.missing)
         return len(candidates), self._try(candidates)
 
-    def take_over(self) -> None:
+    def take_over(self, assigned: Spread) -> None:
         """With nothing else ready: at most half of what the fullest other container still has before it."""
-        assigned = self._stores.chunks.assigned_to(list(self._tasks))
         if not assigned:
             return
         (owner, life), backlog = max(assigned.items(), key=lambda item: (item[1], item[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from source_server.domain import chunk as rules
 from source_server.domain.chunk import Chunk, Holder, Lease
@@ -71,6 +71,20 @@ class GiveBack:
             leased = self._stores.chunks.leased(life)
             returned += self._pull(leased, lambda lease, ended=life: lease.life == ended, lost=True)  # type: ignore[misc]
         return returned
+
+    def unlisted(self, beat_s: float) -> int:
+        """What live containers have leased, but no longer list: a crash within a beat, or a late duplicate of a
+        claim, left it. Two beats must have had the time to list it; how many chunks."""
+        leased = self._stores.chunks.leased()
+        holders = {one.life: one for one in self._stores.containers.live()} if leased else {}
+
+        def forgotten(lease: Lease) -> bool:
+            holder = holders.get(lease.life)
+            if holder is None or lease.token in holder.held:
+                return False
+            return lease.since < holder.last_seen - timedelta(seconds=2 * beat_s)
+
+        return self._pull(leased, forgotten, lost=False)
 
     def _pull(self, chunks: Iterable[Chunk], which: Callable[[Lease], bool], *, lost: bool) -> int:
         changes = []

@@ -133,7 +133,7 @@ class HeartbeatBody(Lenient):
 
     life: Uuid
     beat: Whole
-    held: dict[Uuid, Whole] = Field(default_factory=dict, max_length=10_000)
+    held: dict[Uuid, Whole] = Field(default_factory=dict, max_length=1000)
     started: Annotated[list[ChunkId], Field(max_length=1000)] = []
     paused: bool = False
 

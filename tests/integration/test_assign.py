@@ -169,3 +169,40 @@ def test_a_deal_is_its_owners_to_see(scientist: Any, app: Any, new_key: Any) -> 
     stranger = type(scientist)(app, new_key("scientist"))
 
     assert stranger.call("GET", f"/deals/{deal['id']}").status_code == 404
+
+
+def test_two_deals_at_once_count_each_chunk_once(
+    scientist: Any, volunteer: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from source_server.stores.deals import Deals
+
+    volunteer(), volunteer()
+    scientist.running(20)
+    really_plan = Deals.plan
+    inner: list[Any] = []
+
+    def overtaken(self: Deals, deal: Any, plan: Any) -> bool:
+        if not inner:
+            inner.append(None)
+            inner[0] = scientist.ok(
+                "POST", "/assign/all"
+            )  # another request deals the very same chunks meanwhile
+        return really_plan(self, deal, plan)
+
+    monkeypatch.setattr(Deals, "plan", overtaken)
+
+    outer = scientist.ok("POST", "/assign/all")
+
+    assert sum(inner[0]["dealt"].values()) == 20 and sum(outer["dealt"].values()) == 0
+
+
+def test_a_project_is_dealt_with_regard_to_what_other_projects_gave(scientist: Any, volunteer: Any) -> None:
+    busy = volunteer()
+    scientist.running(10, project="other")
+    scientist.ok("POST", "/assign/other")
+    idle = volunteer()
+    scientist.running(10)
+
+    answer = scientist.ok("POST", "/assign/sums")
+
+    assert answer["dealt"] == {idle.id: 10} and answer["holding"] == {busy.id: 10, idle.id: 10}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from source_server.housekeeping import Housekeeper
+from source_server.services.give_back import GiveBack
 
 
 @pytest.fixture
@@ -484,3 +485,42 @@ def test_chunks_come_in_the_order_of_their_deadlines(scientist: Any, volunteer: 
     ends = [round(chunk["ends_in_s"]) for chunk in volunteer().claim(10)]
 
     assert ends == [100 * place + 80 for place in range(1, 11)]
+
+
+def test_what_a_crash_within_a_beat_left_leased_is_given_back(
+    scientist: Any, volunteer: Any, keeper: Housekeeper, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scientist.running(2, timeout_s=86400.0)
+    who = volunteer()
+    who.claim(2)
+    who.beat()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            GiveBack, "tokens", lambda *_: 0
+        )  # the process ends between the beat and what follows from it
+        who.beat(held={})
+    who.beat(held={})
+
+    keeper.unlisted()
+    early = Counter(doc["state"] for doc in raw.chunks.find())
+    since = raw.chunks.find_one({})["leases"][0]["since"]
+    raw.chunks.update_many({}, {"$set": {"leases.$[].since": since - timedelta(minutes=2)}})
+    keeper.unlisted()
+
+    assert early == {"leased": 2}
+    assert Counter(doc["state"] for doc in raw.chunks.find()) == {"ready": 2}
+
+
+def test_what_a_container_lists_is_not_taken_from_it(
+    scientist: Any, volunteer: Any, keeper: Housekeeper, raw: Any
+) -> None:
+    scientist.running(2)
+    who = volunteer()
+    who.claim(2)
+    who.beat()
+    since = raw.chunks.find_one({})["leases"][0]["since"]
+    raw.chunks.update_many({}, {"$set": {"leases.$[].since": since - timedelta(minutes=9)}})
+
+    keeper.unlisted()
+
+    assert Counter(doc["state"] for doc in raw.chunks.find()) == {"leased": 2}

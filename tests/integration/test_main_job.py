@@ -127,3 +127,25 @@ def test_a_job_with_an_image_goes_only_to_containers_of_that_image(scientist: An
 
     assert volunteer().claim() == []
     assert len(volunteer(image=image).claim(2)) == 2
+
+
+def test_a_continued_export_has_the_columns_it_began_with_or_is_refused(scientist: Any) -> None:
+    task = scientist.running(3)
+    began = scientist.call("GET", "/results.csv")
+    layout = began.headers["Dockercomp-Columns"]
+    same = scientist.call("GET", f"/results.csv?after={task}.0.0&columns={layout}")
+    scientist.running(body=b"another\n1\n")
+
+    changed = scientist.call("GET", f"/results.csv?after={task}.0.0&columns={layout}")
+    elsewhere = scientist.call("GET", "/results.csv?after=nosuchtask.0.0")
+
+    assert same.status_code == 200 and len(same.get_data(as_text=True).splitlines()) == 2
+    assert changed.status_code == 409 and elsewhere.status_code == 400
+
+
+def test_columns_are_distinct_whatever_the_fields_are_called(scientist: Any) -> None:
+    scientist.running(body=b"n,input.n,input.input.n\n1,2,3\n")
+
+    (row,) = table(scientist)
+
+    assert [row[name] for name in ("input.input.input.n", "input.n", "input.input.n")] == ["1", "2", "3"]

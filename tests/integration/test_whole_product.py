@@ -127,3 +127,19 @@ def test_commands_say_in_one_sentence_what_is_wrong(mongo_uri: str) -> None:
         assert "already" in complaint(
             product, "dockercomp-server", "account", "add", "ada", "--role", "admin"
         )
+
+
+@pytest.mark.mongo
+def test_a_download_that_broke_off_is_continued_and_equals_a_whole_one(mongo_uri: str) -> None:
+    with running() as product:
+        task = submit(product, 3000)
+        whole = product.home / "whole.csv"
+        product.run("dockercomp", "results", "--task", task, "-o", str(whole))
+        lines = whole.read_bytes().splitlines(keepends=True)
+        part = product.home / f".again.csv.{task}.part"
+
+        for kept in (b"".join(lines[:1000]) + lines[1000][:9], b"task,n\r\nrubbish", lines[0]):
+            part.write_bytes(kept)
+            product.run("dockercomp", "results", "--task", task, "-o", str(product.home / "again.csv"))
+
+            assert (product.home / "again.csv").read_bytes() == whole.read_bytes() and not part.exists()

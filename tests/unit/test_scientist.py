@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
 from dockercomp.config import from_env
 from dockercomp.failures import BadSetting
-from dockercomp.partial import cut_partial_line, last_cursor
+from dockercomp.partial import cut_partial_line, last_cursor, layout
 
 HEADER = "task,n,row,a,answer\r\n"
 
@@ -65,3 +67,11 @@ def test_a_key_file_without_a_key_is_refused_by_name(tmp_path: Path, content: by
 
     with pytest.raises(BadSetting, match="key file"):
         from_env({"DOCKERCOMP_KEY_FILE": str(key)})
+
+
+def test_columns_have_the_short_name_that_the_server_gives_them(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(HEADER.encode() + b"t,0,0,1,2\r\n")
+
+    named = json.dumps(["task", "n", "row", "a", "answer"]).encode()
+    assert layout(part) == hashlib.sha256(named).hexdigest()[:16]
