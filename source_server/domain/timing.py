@@ -14,6 +14,11 @@ def lease_until(now: datetime, *, timeout_s: float, place: int, beat_s: float) -
     return now + timedelta(seconds=timeout_s * place + GRACE_S + beat_s)
 
 
+def silent_since(now: datetime, *, beat_s: float) -> datetime:
+    """Whoever was last seen before this instant has missed its beats."""
+    return now - timedelta(seconds=MISSED_BEATS * beat_s)
+
+
 def is_silent(last_seen: datetime, *, now: datetime, beat_s: float) -> bool:
     """Whether a container has missed its beats and must be purged."""
-    return now - last_seen > timedelta(seconds=MISSED_BEATS * beat_s)
+    return last_seen < silent_since(now, beat_s=beat_s)

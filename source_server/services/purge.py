@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from datetime import timedelta
 
 from source_server.domain.container import ContainerState
-from source_server.domain.timing import MISSED_BEATS
+from source_server.domain.timing import silent_since
 from source_server.services.give_back import GiveBack
 from source_server.stores.database import Stores
 
@@ -20,12 +19,14 @@ class Purge:
     def __init__(self, stores: Stores, give_back: GiveBack, *, beat_s: float) -> None:
         self._stores = stores
         self._give_back = give_back
-        self._silence = timedelta(seconds=MISSED_BEATS * beat_s)
+        self._beat_s = beat_s
 
     def silent(self) -> list[str]:
         """Purge every container that has missed its beats; their ids."""
         purged = []
-        for container in self._stores.containers.silent(self._stores.clock.now() - self._silence):
+        for container in self._stores.containers.silent(
+            silent_since(self._stores.clock.now(), beat_s=self._beat_s)
+        ):
             ended = self._stores.containers.end_life(
                 container, ContainerState.PURGED, next_life=str(uuid.uuid4()), forget_key=False
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 
@@ -83,10 +83,6 @@ class Containers:
         if forget_key:
             change["$unset"] = {"key_hash": ""}
         return self._gate.update_one(guard, change)
-
-    def by_ids(self, ids: Sequence[str]) -> dict[str, Container]:
-        """The records with these ids."""
-        return {one["_id"]: _container(one) for one in self._gate.find({"_id": {"$in": list(ids)}})}
 
 
 def _document(container: Container) -> Document:

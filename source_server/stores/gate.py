@@ -134,11 +134,6 @@ class Gate:
         with translated():
             return self._for_writing(quick).bulk_write(requests, ordered=False).matched_count
 
-    def find_and_update(self, query: Filter, change: Any) -> Document | None:
-        """Change one document and answer it as it is afterwards, or None when none matched."""
-        with translated():
-            return self._durable.find_one_and_update(query, change, return_document=True)
-
     def delete_many(self, query: Filter) -> int:
         """Remove all that match; the number removed."""
         with translated():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -230,16 +230,6 @@ def read(shape: type[Shape], value: Any) -> Shape:
         return shape.model_validate(value)
     except ValidationError as error:
         raise BadInput(_sentence(error)) from error
-
-
-def describe(shape: type[BaseModel]) -> dict[str, Any]:
-    """The JSON Schema of a message, for the OpenAPI document."""
-    return shape.model_json_schema()
-
-
-def without_none(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The message less the fields that have no value."""
-    return {name: value for name, value in message.items() if value is not None}
 
 
 def instant(moment: datetime | None) -> str | None:
