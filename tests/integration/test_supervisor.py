@@ -92,11 +92,17 @@ class Server:
         return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=120)
 
     def child(self, what: str) -> int:
-        """The supervisor's own child whose command line has `what` in it."""
+        """The supervisor's own child whose command line has `what` in it; waits while it is being started."""
         runner = self.home.find_runner()
         assert runner is not None
-        [pid] = [pid for pid in self.pids() if parent_of(pid) == runner.pid and what in command_line(pid)]
-        return pid
+
+        def found() -> list[int]:
+            return [pid for pid in self.pids() if parent_of(pid) == runner.pid and what in command_line(pid)]
+
+        # A part counts as ready once it is started: between fork and exec it still shows the supervisor's own
+        # command line, and for an instant in exec none at all.
+        eventually(lambda: len(found()) == 1)
+        return found()[0]
 
     def pids(self) -> list[int]:
         """All processes of this server: those that were told its home."""
