@@ -11,13 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
+import secrets
 import threading
 import time
 import uuid
@@ -25,17 +20,16 @@ from pathlib import Path
 
 import requests
 
-from source_server.config import Settings
+from bench.server import end_on_sigterm, serving
+from source_server.domain import transitions as rules
 from source_server.domain.account import Role
 from source_server.domain.attempt import Attempt, Origin, Outcome
-from source_server.domain.chunk import Chunk, accept
+from source_server.domain.chunk import Candidate, Chunk
 from source_server.domain.task import Job, Task, TaskOutcome, TaskState, Upload
 from source_server.server_home import ServerHome
 from source_server.services.people import People
 from source_server.stores.attempts import result_document
-from source_server.stores.chunks import new_rev
-from source_server.stores.database import Stores, open_stores
-from source_server.stores.mongod_files import find_uri
+from source_server.stores.database import Stores
 
 PAIRS_PER_CHUNK = 1000
 BATCH = 200
@@ -49,27 +43,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--exports", type=int, default=4)
     options = parser.parse_args()
+    end_on_sigterm()
     print(json.dumps(measure(options.rows, options.exports), indent=1))
 
 
 def measure(rows: int, exports: int) -> dict[str, float]:
     """The figures for so many exports of so many rows at once; memory in MB."""
-    home = Path(tempfile.mkdtemp(prefix="dockercomp-bench-"))
-    env = {**os.environ, "DOCKERCOMP_HOME": str(home)}
-    command = [sys.executable, "-m", "source_server.cli"]
-    address = f"127.0.0.1:{free_port()}"
-    subprocess.run([*command, "up", "--detach", "--bind", address], env=env, check=True, stdout=sys.stderr)
-    try:
-        settings = Settings(home=home)
-        uri = find_uri(ServerHome(settings.server_home).mongodb)
-        assert uri is not None
-        stores = open_stores(uri, settings.database, application="bench")
+    with serving() as served:
+        stores = served.stores()
         key = People(stores).add("bench", Role.ADMIN)
         small, large = lay(stores, PAIRS_PER_CHUNK * 10), lay(stores, rows)
-        return run(f"http://{address}", key, small, large, exports, ServerHome(settings.server_home))
-    finally:
-        subprocess.run([*command, "down"], env=env, check=True, stdout=sys.stderr)
-        shutil.rmtree(home)
+        return run(served.url, key, small, large, exports, served.home)
 
 
 def run(url: str, key: str, small: str, large: str, exports: int, home: ServerHome) -> dict[str, float]:
@@ -140,7 +124,7 @@ def lay(stores: Stores, rows: int) -> str:
         documents = [result_document(attempt_of(chunk), ORIGIN, chunk, now) for chunk in made]
         stores.results.put(documents)
         stores.chunks.add(
-            [accept(chunk, document["_id"]) for chunk, document in zip(made, documents, strict=True)]
+            [settled(chunk, document["_id"]) for chunk, document in zip(made, documents, strict=True)]
         )
     return task.id
 
@@ -160,12 +144,20 @@ def filled(task: Task, n: int) -> Chunk:
         task=task.id,
         n=n,
         r=random.random(),
-        rev=new_rev(),
+        rev=secrets.randbits(62),
         upload="bench",
         input=f'{{"rows": [{rows}], "first_row": {first}}}',
         rows=PAIRS_PER_CHUNK,
         first_row=first,
     )
+
+
+def settled(chunk: Chunk, result: str) -> Chunk:
+    """The chunk with that result accepted."""
+    candidate = Candidate(
+        result=result, account=ORIGIN.account, host=ORIGIN.host, container=ORIGIN.container, digest=""
+    )
+    return rules.accept(rules.propose(chunk, candidate), result)
 
 
 def attempt_of(chunk: Chunk) -> Attempt:
@@ -219,13 +211,6 @@ def memory_mb(processes: list[int]) -> float:
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total / 1024
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from client_container.connection import ServerConnection, client_version
 from client_container.holdings import Holdings
 from client_container.identity import HomeTaken, Identity, load_identity, lock_home
 from client_container.logs import set_up_logs
+from client_container.machine import machine_labels
 from client_container.membership import Membership
 from client_container.protocol import Introduction
 from client_container.runtime.limits import limit_this_process, memory_mb
@@ -114,7 +115,7 @@ def _introduction(settings: Settings, identity: Identity) -> Introduction:
         container=identity.container,
         host=settings.host_id or identity.host,
         host_name=settings.host_name,
-        labels=settings.labels,
+        labels={**machine_labels(), **settings.labels},
         cpus=settings.cpus,
         memory_mb=memory_mb(),
         runtimes=(settings.runtime,),

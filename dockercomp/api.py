@@ -11,7 +11,7 @@ server.download_results(Path("results.csv"), task=task)
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +37,8 @@ class Progress:
     done: int
     failed: int  #: quarantined or cancelled
     resting: int  #: wait for another try after a failed one
+    paused: bool = False
+    paused_why: str | None = None  #: set when the task paused itself
 
     @property
     def ended(self) -> bool:
@@ -49,16 +51,31 @@ class _BeginAnew(Exception):
 
 
 class Server:
-    """A source server, called with an account's key. Raises ServerUnavailable or Refused."""
+    """A source server, called with an account's key. Raises ServerUnavailable or Refused.
 
-    def __init__(self, address: str, key: str) -> None:
+    `warned` is told each warning of the server: a task was handed in that no live container can compute, and the like.
+    """
+
+    def __init__(
+        self, address: str, key: str, *, warned: Callable[[str], None] = lambda sentence: None
+    ) -> None:
         self.address = address.rstrip("/")
+        self._warned = warned
         self._http = requests.Session()
         self._http.headers["Authorization"] = f"Bearer {key}"
 
     def add_project(self, name: str) -> None:
         """Make a project; one that you have already stays as it is."""
         self._call("POST", "/projects", json={"name": name})
+
+    def change_project(self, name: str, **policy: Any) -> dict[str, Any]:
+        """Change what is named of a project's `share`, `assigned_only`, `priority` and `validation`; all of it then."""
+        changed: dict[str, Any] = self._call("PATCH", f"/projects/{_part(name)}", json=policy)
+        return changed
+
+    def projects(self) -> list[dict[str, Any]]:
+        """Your projects, by name."""
+        return list(self._call("GET", "/projects")["projects"])
 
     def add_task(
         self,
@@ -70,17 +87,30 @@ class Server:
         env: Mapping[str, str] | None = None,
         timeout_s: float = 60.0,
         rows_per_chunk: int = 1,
+        requires: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        validation: Mapping[str, Any] | None = None,
     ) -> str:
         """Make a waiting task that runs `action` once for each chunk; its id.
 
-        `image` is an image's id (sha256:...); None lets any container compute.
+        `image` is an image's id (sha256:...); None lets any container compute. `requires` asks for labels and resources
+        ({"arch": "x86_64", "os": ["linux", "freebsd"], "memory_mb": {"at_least": 4096}}). `priority` is among the tasks
+        of the project, higher first. `validation` is how answers are checked ({"quorum": 2, ...}, see the HTTP
+        reference); None takes the project's rule.
         """
         body: dict[str, Any] = {
             "action": list(action),
             "timeout_s": timeout_s,
             "rows_per_chunk": rows_per_chunk,
         }
-        optional = {"name": name, "image": image, "env": dict(env) if env else None}
+        optional = {
+            "name": name,
+            "image": image,
+            "env": dict(env) if env else None,
+            "requires": dict(requires) if requires else None,
+            "priority": priority or None,
+            "validation": None if validation is None else dict(validation),
+        }
         body.update({field: value for field, value in optional.items() if value is not None})
         return str(self._call("POST", f"/projects/{_part(project)}/tasks", json=body)["id"])
 
@@ -112,9 +142,13 @@ class Server:
         """Go on with a paused task."""
         self._call("POST", f"/tasks/{_part(task)}/resume")
 
-    def assign(self, project: str | None = None) -> dict[str, Any]:
-        """Start and deal all ready chunks of the project (None: of all yours) to live containers; the deal."""
-        deal: dict[str, Any] = self._call("POST", f"/assign/{_part(project or 'all')}")
+    def assign(self, project: str | None = None, *, by: str = "count") -> dict[str, Any]:
+        """Start and deal all ready chunks of the project (None: of all yours) to live containers; the deal.
+
+        `by`: make level what each container holds (count), or how long it will take it (speed).
+        """
+        path = f"/assign/{_part(project or 'all')}"
+        deal: dict[str, Any] = self._call("POST", path, params={"by": by})
         return deal
 
     def deal(self, deal: str) -> dict[str, Any]:
@@ -138,6 +172,8 @@ class Server:
             done=chunks.get("done", 0),
             failed=chunks.get("quarantined", 0) + chunks.get("cancelled", 0),
             resting=chunks.get("delayed", 0),
+            paused=found["paused"],
+            paused_why=found["paused_why"],
         )
 
     def tasks(self, project: str | None = None) -> list[dict[str, Any]]:
@@ -159,6 +195,37 @@ class Server:
             if not page:
                 return
             after = page[-1]["id"]
+
+    def error_groups(self, task: str) -> list[dict[str, Any]]:
+        """The task's failures by signature, the most frequent first, each group with one of them as a sample."""
+        params = {"task": task, "limit": "1000"}
+        return list(self._call("GET", "/errors/groups", params=params)["groups"])
+
+    def requeue(
+        self, task: str | None = None, *, signature: str | None = None, chunks: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Give quarantined chunks another round: of a task, of one signature in it, or those named (1,000 at most).
+
+        Answers {"sent": how many so far, "done": whether that was all}; the server goes on by itself.
+        """
+        wished: dict[str, Any] = {"task": task, "signature": signature, "chunks": list(chunks) or None}
+        body = {name: value for name, value in wished.items() if value is not None}
+        sent: dict[str, Any] = self._call("POST", "/errors/requeue", json=body)
+        return sent
+
+    def rerun(self, task: str, *, which: str | None = None, chunks: Sequence[str] = ()) -> dict[str, Any]:
+        """Have `all`, `failed` (quarantined) or `suspect` chunks of a task, or those named, computed anew.
+
+        Answers as `requeue` does.
+        """
+        body = {"chunks": list(chunks)} if which is None else {"which": which}
+        sent: dict[str, Any] = self._call("POST", f"/tasks/{_part(task)}/rerun", json=body)
+        return sent
+
+    def why(self, chunk: str) -> dict[str, Any]:
+        """Why this chunk (TASK.N) is not running, or what became of it: summary, reasons, next, attempts."""
+        found: dict[str, Any] = self._call("GET", f"/chunks/{_part(chunk)}/why")
+        return found
 
     def download_results(self, target: Path, *, task: str | None = None, project: str | None = None) -> int:
         """Write the table of results as it is now; the number of bytes received.
@@ -202,9 +269,12 @@ class Server:
     def _call(self, method: str, path: str, **rest: Any) -> Any:
         with self._request(method, path, **rest) as answer:
             try:
-                return answer.json()
+                said = answer.json()
             except ValueError as error:
                 raise ServerUnavailable(f"{self.address} does not answer like a source server.") from error
+        for sentence in said.get("warnings", ()) if isinstance(said, dict) else ():
+            self._warned(str(sentence))
+        return said
 
     def _request(self, method: str, path: str, **rest: Any) -> requests.Response:
         try:

@@ -7,29 +7,46 @@ from flask import Flask, Response, jsonify
 from source_server.services.accept import Accept
 from source_server.services.assign import Assign
 from source_server.services.beat import Beat
-from source_server.services.claim import Claim, Emptiness
+from source_server.services.claim import Claim
 from source_server.services.complete import Complete
+from source_server.services.errors import ErrorQueue
+from source_server.services.examine import Examine
 from source_server.services.export import Export
 from source_server.services.give_back import GiveBack
+from source_server.services.hosts import Hosts
+from source_server.services.known_tasks import KnownTasks
+from source_server.services.live import LiveContainers
 from source_server.services.look import Look
+from source_server.services.paces import Paces
 from source_server.services.people import People
+from source_server.services.projects import Projects
 from source_server.services.register import Register
+from source_server.services.reputation import Reputation
+from source_server.services.rerun import Rerun
+from source_server.services.send_round import SendRound
+from source_server.services.settle_errors import SettleErrors
+from source_server.services.settle_results import SettleResults
 from source_server.services.tasks import Tasks
 from source_server.services.upload import ReceiveUpload
+from source_server.services.validate import Validate
+from source_server.services.warnings import Warn
+from source_server.services.why import Why
 from source_server.stores.database import Stores
-from source_server.web import errors, results, scientist, volunteer, wire
+from source_server.web import errors, explain, failures, hosts, projects, results, scientist, volunteer, wire
 from source_server.web.access import EXTENSION, Services, services
+from source_server.web.body import BoundedRequest
 
 
 def create_app(stores: Stores, *, beat_s: float) -> Flask:
     """The WSGI app over these stores; raises SchemaUnknown for a database it must not touch."""
     stores.meta.require_schema()
     app = Flask("source_server")
+    app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = wire.MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = build_services(stores, beat_s=beat_s)
     errors.install(app)
-    for part in (volunteer, scientist, results):
+    for part in (volunteer, projects, scientist, results, explain, failures, hosts):
         app.register_blueprint(part.blueprint)
 
     @app.get("/healthz")
@@ -44,17 +61,46 @@ def build_services(stores: Stores, *, beat_s: float) -> Services:
     """What views and housekeeping work with."""
     secret = stores.meta.secret()
     give_back = GiveBack(stores)
+    live = LiveContainers(stores)
+    known = KnownTasks(stores)
+    paces = Paces(stores)
+    reputation = Reputation(stores, live)
+    settle_results = SettleResults(
+        stores, secret=secret, known=known, validate=Validate(stores), reputation=reputation
+    )
+    accept = Accept(
+        stores,
+        secret=secret,
+        known=known,
+        settle_results=settle_results,
+        settle_errors=SettleErrors(stores, known=known, live=live, reputation=reputation),
+        reputation=reputation,
+        complete=Complete(stores),
+        finished=paces.finished,
+    )
+    tasks, send_round = Tasks(stores), SendRound(stores)
     return Services(
         people=People(stores),
         register=Register(stores, give_back),
         beat=Beat(stores, give_back, beat_s=beat_s),
-        claim=Claim(stores, beat_s=beat_s, secret=secret, emptiness=Emptiness()),
-        accept=Accept(stores, secret=secret, complete=Complete(stores)),
+        claim=Claim(stores, beat_s=beat_s, secret=secret, live=live, paces=paces),
+        accept=accept,
+        settle_results=settle_results,
+        reputation=reputation,
+        live=live,
         give_back=give_back,
-        tasks=Tasks(stores),
+        projects=Projects(stores),
+        tasks=tasks,
         upload=ReceiveUpload(stores),
         assign=Assign(stores),
         export=Export(stores),
         look=Look(stores),
+        errors=ErrorQueue(stores, tasks, send_round),
+        rerun=Rerun(tasks, send_round),
+        send_round=send_round,
+        hosts=Hosts(stores, live),
+        examine=Examine(stores, live),
+        why=Why(stores),
+        warn=Warn(stores),
         beat_s=beat_s,
     )

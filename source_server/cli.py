@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from source_server.commands.hosts import host
 from source_server.commands.refused import ServerGroup
 from source_server.commands.run import down, serve, status, up
-from source_server.commands.tend import account, housekeep, migrate
+from source_server.commands.tend import account, container, housekeep, migrate
 
 
 @click.group(
@@ -23,7 +24,7 @@ def main() -> None:
     """Run and look after the source server. State lives under DOCKERCOMP_HOME (default: ./var)."""
 
 
-for command in (up, down, serve, status, housekeep, migrate, account):
+for command in (up, down, serve, status, housekeep, migrate, account, container, host):
     main.add_command(command)
 
 

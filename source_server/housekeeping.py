@@ -13,20 +13,18 @@ from datetime import timedelta
 
 from apscheduler.schedulers.blocking import BlockingScheduler
 
+from source_server.app import build_services
 from source_server.domain.refusal import Unavailable
 from source_server.domain.task import TaskState
 from source_server.domain.watch import WorkingService
-from source_server.services.accept import Accept
-from source_server.services.assign import Assign
 from source_server.services.complete import Complete
-from source_server.services.give_back import GiveBack
 from source_server.services.purge import Purge
-from source_server.services.upload import ReceiveUpload
 from source_server.stores.database import Stores
 
 log = logging.getLogger(__name__)
 
-LONGEST_GAP_S = 15.0  #: a service not heard of for so long counts as gone
+LONGEST_GAP_S = 15.0  #: a service not heard of for so long, or for a beat, counts as gone
+DECIDE_BATCH = 200  #: chunks looked at again whose candidates wait for a verdict
 
 
 class Housekeeper:
@@ -38,13 +36,15 @@ class Housekeeper:
         self._stores = stores
         self._beat_s = beat_s
         self._monotonic = monotonic
-        self._watch = WorkingService(beat_s=beat_s, longest_gap_s=LONGEST_GAP_S)
+        # Shorter than the silence that purges: who comes back after an outage must find that it was noticed.
+        self._longest_gap_s = min(LONGEST_GAP_S, beat_s)
+        self._watch = WorkingService(beat_s=beat_s, longest_gap_s=self._longest_gap_s)
         self._complete = Complete(stores)
-        self._give_back = GiveBack(stores)
+        services = build_services(stores, beat_s=beat_s)
+        self._give_back, self._accept, self._assign = services.give_back, services.accept, services.assign
+        self._settle_results, self._reputation = services.settle_results, services.reputation
+        self._upload, self._examine, self._send_round = services.upload, services.examine, services.send_round
         self._purge = Purge(stores, self._give_back, beat_s=beat_s)
-        self._accept = Accept(stores, secret=stores.meta.secret(), complete=self._complete)
-        self._assign = Assign(stores)
-        self._upload = ReceiveUpload(stores)
 
     def leases(self) -> None:
         """Give expired leases back, and whatever belongs to an ended life."""
@@ -59,7 +59,7 @@ class Housekeeper:
         """Purge silent containers, once the service has been watched at work for long enough."""
         instant = self._monotonic()
         serving = self._stores.meta.is_serving(
-            self._stores.clock.now(), within=timedelta(seconds=LONGEST_GAP_S)
+            self._stores.clock.now(), within=timedelta(seconds=self._longest_gap_s)
         )
         self._watch.observe(instant, serving=serving)
         if self._watch.proved(instant):
@@ -67,23 +67,40 @@ class Housekeeper:
 
     def verdicts(self) -> None:
         """Settle stored attempts that a crash or a failover left without verdict."""
-        _log_if("attempts settled", self._accept.settle(self._stores.clock.now()))
+        now = self._stores.clock.now()
+        _log_if("attempts settled", self._accept.settle(now))
+        for task in self._stores.tasks.unfinished():
+            if task.validation.checks:
+                waiting = self._stores.chunks.validating(task.id, limit=DECIDE_BATCH)
+                self._settle_results.decide_again(waiting, now)
+        _log_if("results marked suspect", self._reputation.mark_suspects())
 
     def tasks(self) -> None:
-        """Wake rested chunks, sweep cancelled tasks, complete finished ones, clear dead uploads."""
+        """Wake rested chunks, pause what only fails, sweep what was cancelled, complete, clear dead uploads."""
         for task in self._stores.tasks.unfinished():
             if task.cancelled:
                 self._complete.sweep_cancelled(task)
             elif task.state is TaskState.RUNNING:
                 self._complete.wake(task)
+                if not task.examined:
+                    self._examine(task)
                 self._complete.if_done(task.id)
             elif self._upload.clean(task):
                 log.info("unfinished upload removed", extra={"task": task.id})
 
     def deals(self) -> None:
-        """Go on with deals that were too large for their request, one batch each."""
-        for deal in self._stores.deals.under_way():
-            self._assign.step(deal)
+        """Go on with deals that were too large for their request, some batches each."""
+        for deal, _ in self._stores.deals.under_way():
+            self._assign.go_on(deal)
+
+    def rounds(self) -> None:
+        """Go on with rounds that were too large for their request, or broken off; some batches each."""
+        for task in self._stores.rounds.under_way():
+            _log_if("chunks sent out again", self._send_round.go_on(task))
+
+    def redeal(self) -> None:
+        """Deal again what came back in assigned-only projects."""
+        _log_if("tasks dealt again", self._assign.redeal())
 
 
 def run(stores: Stores, *, beat_s: float) -> None:
@@ -98,6 +115,8 @@ def run(stores: Stores, *, beat_s: float) -> None:
         (keeper.verdicts, 3.0),
         (keeper.tasks, 1.0),
         (keeper.deals, 0.5),
+        (keeper.redeal, 2.0),
+        (keeper.rounds, 0.5),
     ):
         scheduler.add_job(
             _guarded(step), "interval", seconds=seconds, id=step.__name__, max_instances=1, coalesce=True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import threading
 import time
+from contextlib import closing
 
 from flask import Flask
 
@@ -13,11 +15,13 @@ from source_server import event_log
 from source_server.app import create_app
 from source_server.config import BadSetting, from_env
 from source_server.domain.refusal import Unavailable
+from source_server.gunicorn_settings import BOUND
 from source_server.stores.database import Stores, open_stores
 
 log = logging.getLogger(__name__)
 
-MARK_S = 2.0  #: how often a web process says that it is at work
+PATIENCE_S = 5.0  #: for an answer at our own door
+MARK_S = 2.0  #: how often a web process says that the service is at work, or twice a beat
 
 
 def application() -> Flask:
@@ -28,14 +32,37 @@ def application() -> Flask:
         raise BadSetting("DOCKERCOMP_MONGO_URI is not set: `dockercomp-server up` sets it, `serve` needs it.")
     stores = open_stores(settings.mongo_uri, settings.database, application="dockercomp-web")
     app = create_app(stores, beat_s=settings.beat_s)
-    threading.Thread(target=_keep_marking, args=(stores,), name="serving", daemon=True).start()
+    every_s = min(MARK_S, settings.beat_s / 4)
+
+    def bound(address: tuple[str, int]) -> None:
+        marking = threading.Thread(
+            target=_keep_marking, args=(stores, address, every_s), name="serving", daemon=True
+        )
+        marking.start()
+
+    app.extensions[BOUND] = bound
     return app
 
 
-def _keep_marking(stores: Stores) -> None:
+def _keep_marking(stores: Stores, address: tuple[str, int], every_s: float) -> None:
+    """Mark that the service works, as long as it answers at its own door.
+
+    A thread that only said "I am alive" would go on saying so while every request hangs, and containers that could not
+    get through would be purged for their silence.
+    """
     while True:
         try:
-            stores.meta.mark_serving(stores.clock.now())
+            if _answers(address):
+                stores.meta.mark_serving(stores.clock.now())
         except Unavailable as error:
             log.warning("cannot mark serving", extra={"reason": str(error)})
-        time.sleep(MARK_S)
+        time.sleep(every_s)
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        with closing(http.client.HTTPConnection(*address, timeout=PATIENCE_S)) as link:
+            link.request("GET", "/healthz")
+            return link.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False

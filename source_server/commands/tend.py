@@ -1,10 +1,9 @@
-"""`dockercomp-server housekeep | migrate | account`: what an operator does to a database that is there."""
+"""`dockercomp-server housekeep | migrate | account | container`: what an operator does to a database that is there."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,7 +23,7 @@ def housekeep() -> None:
     from source_server.event_log import log_events
 
     log_events()
-    settings, stores = _open("dockercomp-housekeeping")
+    settings, stores = opened("dockercomp-housekeeping")
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     housekeeping.run(stores, beat_s=settings.beat_s)
@@ -37,7 +36,7 @@ def migrate() -> None:
     from source_server.stores import database
     from source_server.stores.meta import SchemaUnknown
 
-    _, stores = _open("dockercomp-migrate", laid_out=False)
+    _, stores = opened("dockercomp-migrate", laid_out=False)
     try:
         click.echo(f"Database: {database.migrate(stores)}.")
     except (Refusal, SchemaUnknown) as error:
@@ -73,7 +72,7 @@ def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
     from source_server.domain.refusal import Refusal
     from source_server.services.people import People
 
-    _, stores = _open("dockercomp-account")
+    _, stores = opened("dockercomp-account")
     people = People(stores)
     if if_missing and key_file is not None and key_file.exists():
         if people.is_key_of(key_file.read_text().strip(), name):
@@ -97,7 +96,7 @@ def new_key(name: str, key_file: Path | None) -> None:
     from source_server.services.people import People
 
     _require_new(key_file)
-    _, stores = _open("dockercomp-account")
+    _, stores = opened("dockercomp-account")
     try:
         key = People(stores).new_key(name)
     except Refusal as error:
@@ -110,7 +109,7 @@ def list_accounts() -> None:
     """Show names, roles and the pseudonyms that exports carry."""
     from source_server.domain.refusal import Refusal
 
-    _, stores = _open("dockercomp-account")
+    _, stores = opened("dockercomp-account")
     try:
         for one in stores.accounts.all():
             click.echo(f"{one.name}\t{one.role.value}\t{one.pseudonym}")
@@ -118,7 +117,63 @@ def list_accounts() -> None:
         raise Refused(str(error)) from error
 
 
-def _open(application: str, *, laid_out: bool = True) -> tuple[Settings, Stores]:
+@click.group(
+    epilog="""\b
+Examples:
+  dockercomp-server container list
+  dockercomp-server container trust 0786b00e-7843-49fd-8aa9-25242fdfbfe5
+"""
+)
+def container() -> None:
+    """See client containers, and say which of them may run validators."""
+
+
+@container.command("trust")
+@click.argument("container_id", metavar="ID")
+def trust(container_id: str) -> None:
+    """Label the container ID trusted: scientists' validators may run there. The label outlives its restarts."""
+    _set_trusted(container_id, True)
+    click.echo(f"{container_id} may run validators.")
+
+
+@container.command("distrust")
+@click.argument("container_id", metavar="ID")
+def distrust(container_id: str) -> None:
+    """Take the label from the container ID; what it computes just now counts still."""
+    _set_trusted(container_id, False)
+    click.echo(f"{container_id} may not run validators any more.")
+
+
+@container.command("list")
+def list_containers() -> None:
+    """Show ids, states, whether trusted, accounts and hosts, live ones first."""
+    from source_server.domain.refusal import Refusal
+
+    _, stores = opened("dockercomp-container")
+    try:
+        names = {one.id: one.name for one in stores.accounts.all()}
+        for one in stores.containers.all():
+            trusted = "trusted" if one.trusted else "-"
+            account_name = names.get(one.account, one.account)
+            host = one.host.name or one.host.id
+            click.echo(f"{one.id}\t{one.state.value}\t{trusted}\t{account_name}\t{host}")
+    except Refusal as error:
+        raise Refused(str(error)) from error
+
+
+def _set_trusted(container_id: str, trusted: bool) -> None:
+    from source_server.domain.refusal import Refusal
+
+    _, stores = opened("dockercomp-container")
+    try:
+        known = stores.containers.set_trusted(container_id, trusted)
+    except Refusal as error:
+        raise Refused(str(error)) from error
+    if not known:
+        raise Refused(f"There is no container {container_id}; `container list` shows them.")
+
+
+def opened(application: str, *, laid_out: bool = True) -> tuple[Settings, Stores]:
     """The settings and the stores they name; with `laid_out`, Refused unless this release knows the schema."""
     from source_server.domain.refusal import Refusal
     from source_server.server_home import ServerHome
@@ -155,5 +210,6 @@ def _hand_over(key: str, key_file: Path | None) -> None:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
-    # Every step is safe to break off anywhere: that is what the protocol is made for.
-    sys.exit(0)
+    # Every step is safe to break off anywhere: that is what the protocol is made for. An exception would not do:
+    # the scheduler catches whatever is raised while it starts a step, this one too, and would go on.
+    os._exit(0)

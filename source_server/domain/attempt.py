@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+
+BAD_DATA = 65  #: the exit code by which a program says "this data is bad" (EX_DATAERR of sysexits.h)
 
 
 class Outcome(str, Enum):
@@ -18,6 +19,7 @@ class Outcome(str, Enum):
     OOM = "oom"
     OUTPUT_LIMIT = "output_limit"
     ENGINE = "engine"
+    DISAGREEMENT = "disagreement"  #: no attempt's own: all that were allowed came, and do not agree
 
 
 class Verdict(str, Enum):
@@ -83,20 +85,3 @@ def stored_id(attempt: Attempt) -> str:
     """The id under which an attempt is stored: the same attempt sent again is the same document."""
     named = "\n".join((attempt.chunk, str(attempt.run), attempt.ticket, digest(attempt)))
     return hashlib.sha256(named.encode()).hexdigest()[:40]
-
-
-_MASKS = (
-    (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b"), "HEX"),
-    (re.compile(r"(?:/[^\s/:'\"]+){2,}"), "PATH"),
-    (re.compile(r"\d+(?:\.\d+)?"), "N"),
-)
-
-
-def signature(attempt: Attempt) -> str:
-    """A short text that is alike for alike failures: kind, exit, and the last line of stderr with values masked."""
-    lines = [line.strip() for line in attempt.stderr_tail.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    for pattern, mask in _MASKS:
-        last = pattern.sub(mask, last)
-    how = f"signal {attempt.signal}" if attempt.signal is not None else f"exit {attempt.exit_code}"
-    return f"{attempt.outcome.value}, {how}: {last[:200]}"

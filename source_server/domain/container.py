@@ -43,3 +43,6 @@ class Container:
         default_factory=dict
     )  #: claim token -> chunks known under it, as of that beat
     paused: bool = False
+    trusted: bool = False  #: labelled so by the operator: it may run validators
+    rate: float = 0.0  #: accepted results an hour, as of `rate_as_of`
+    rate_as_of: datetime | None = None

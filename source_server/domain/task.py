@@ -8,6 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from source_server.domain.container import Container
+from source_server.domain.requirements import Requirement, in_words, unmet
+from source_server.domain.rounds import Round
+from source_server.domain.validation import Validation
+
+MAX_JOB = 128 * 1024  #: bytes of a job's action and environment together
+
 
 class TaskState(str, Enum):
     """A task waits until it is started, runs, and is complete once no chunk is open."""
@@ -33,6 +40,7 @@ class Job:
     image: str | None = None  #: the image's id or digest; None: any container
     env: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
+    requires: tuple[Requirement, ...] = ()  #: of a container's labels and resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +71,23 @@ class Task:
     state: TaskState = TaskState.WAITING
     outcome: TaskOutcome | None = None
     paused: bool = False
+    paused_why: str | None = None  #: set when the task paused itself
+    examined: bool = False  #: its first attempts have been looked at: it does not pause itself any more
+    priority: int = 0  #: among the tasks of its project, higher first
+    validation: Validation = field(default_factory=Validation)
+    validator: Job | None = None  #: the command that compares answers, for `comparison: validator`
+    validates: str | None = None  #: this is no scientist's task, but the validator of that one
+    round: Round | None = None  #: the round that sends chunks out again, while it is under way
+    rounds: int = 0  #: rounds begun so far
     cancelled: bool = False  #: the gate: closed before any chunk is swept
     sealed: bool = False  #: the upload is complete, no further chunk will come
     fields: tuple[str, ...] = ()  #: names of the input's fields, in their order
     upload: Upload | None = None
     started: datetime | None = None
     ended: datetime | None = None
+    dealt: bool = (
+        False  #: a deal of it has ended: in an assigned-only project, what comes back is dealt again
+    )
 
     @property
     def claimable(self) -> bool:
@@ -76,9 +95,49 @@ class Task:
         return self.state is TaskState.RUNNING and self.sealed and not (self.paused or self.cancelled)
 
 
-def fits(task: Task, *, runtimes: Sequence[str], image: str | None) -> bool:
-    """Whether a container can run the task's job: an image needs a sandbox, or to be that very image."""
-    return task.job.image is None or "sandbox" in runtimes or task.job.image == image
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """One thing that a job asks for and a container has not."""
+
+    needs: str  #: what the job asks for, in words
+    has: str = "nothing of the kind"  #: what the container has in its place
+
+    def __str__(self) -> str:
+        return f"{self.needs} (it has {self.has})"
+
+
+def lacks(task: Task, container: Container) -> list[Lack]:
+    """All that keeps a container from running the task's job; empty when it fits."""
+    job = task.job
+    found = []
+    if task.validates is not None and not container.trusted:
+        found.append(Lack(needs="the operator's label trusted"))
+    if job.image is not None and "sandbox" not in container.runtimes and job.image != container.image:
+        found.append(
+            Lack(needs=f"image {job.image} or a sandbox runtime", has=f"image {container.image or 'none'}")
+        )
+    has = {**container.resources, **container.labels}
+    for one in unmet(job.requires, has):
+        known = {"has": in_words(has[one.name])} if one.name in has else {}
+        found.append(Lack(needs=str(one), **known))
+    return found
+
+
+def misfit(task: Task, container: Container) -> str | None:
+    """Why a container cannot run the task's job, in words; None when it can."""
+    found = lacks(task, container)
+    return f"it lacks {', '.join(map(str, found))}" if found else None
+
+
+def fits(task: Task, container: Container) -> bool:
+    """Whether a container can run the task's job: image, labels and resources."""
+    return not lacks(task, container)
+
+
+def job_bytes(job: Job) -> int:
+    """The size of what a job hands to every attempt: its command line and its environment, in bytes of UTF-8."""
+    texts = [*job.action, *job.env.keys(), *job.env.values()]
+    return sum(len(text.encode()) for text in texts)
 
 
 class BadAction(ValueError):

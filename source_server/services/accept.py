@@ -1,4 +1,4 @@
-"""`/add`: attempts are stored for good first; then the chunk points at one of them; then each gets its verdict.
+"""`/add`: attempts are stored for good first; then they count for their chunk; then each gets its verdict.
 
 Every step can be repeated, by the same request sent again or by housekeeping after a crash between any two of them.
 """
@@ -6,22 +6,29 @@ Every step can be repeated, by the same request sent again or by housekeeping af
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from source_server.domain import chunk as rules
 from source_server.domain import tickets
-from source_server.domain.attempt import Attempt, Origin, Outcome, Verdict, stored_id
-from source_server.domain.chunk import Chunk, ChunkState, Failure, WrongState
+from source_server.domain.attempt import Attempt, Origin, Outcome, Verdict, digest, stored_id
+from source_server.domain.chunk import Chunk
 from source_server.domain.container import Container
+from source_server.domain.eligibility import platform
 from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Refusal, Unavailable
+from source_server.domain.task import Task
+from source_server.domain.trust import Standing, is_established
 from source_server.services.complete import Complete
+from source_server.services.keep_errors import KeepErrors
+from source_server.services.known_tasks import KnownTasks
+from source_server.services.reputation import Reputation
+from source_server.services.settle_errors import SettleErrors
+from source_server.services.settle_results import SettleResults
+from source_server.services.validate import asked_about, read_groups
 from source_server.stores.attempts import (
     DIFFERENT_ERRORS,
     DIFFERENT_RESULTS,
     Stored,
-    error_document,
     is_answer,
     result_document,
 )
@@ -30,11 +37,12 @@ from source_server.stores.gate import Document
 
 log = logging.getLogger(__name__)
 
-TRIES = 4  #: times a contended chunk is read anew before housekeeping has to settle it
 SETTLE_AFTER = timedelta(
     seconds=5
 )  #: how old a stored attempt without verdict is before housekeeping takes it up
 SETTLE_BATCH = 500
+
+Finished = Callable[[str, float, bool], None]  #: told task, seconds, and whether an attempt came to an answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +56,31 @@ class Delivered:
 class Accept:
     """Stores attempts and settles what follows from them."""
 
-    def __init__(self, stores: Stores, *, secret: bytes, complete: Complete) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        secret: bytes,
+        known: KnownTasks,
+        settle_results: SettleResults,
+        settle_errors: SettleErrors,
+        reputation: Reputation,
+        complete: Complete,
+        finished: Finished = lambda task, seconds, ok: None,
+    ) -> None:
         self._stores = stores
         self._secret = secret
+        self._keep_errors = KeepErrors(stores)
+        self._known = known
+        self._settle_results = settle_results
+        self._settle_errors = settle_errors
+        self._reputation = reputation
         self._complete = complete
+        self._finished = finished
 
     def __call__(self, container: Container, attempts: Sequence[Attempt]) -> list[Delivered]:
         """One answer for each attempt, in order; raises Unavailable when the outcome is not known."""
-        chunks = self._stores.chunks.read({one.chunk for one in attempts})
+        chunks = self._read(attempts)
         refusals = [self._refusal(container, one, chunks) for one in attempts]
         sound = [one for one, refusal in zip(attempts, refusals, strict=True) if refusal is None]
         too_many = self._store(container, sound, chunks) if sound else {}
@@ -68,8 +93,15 @@ class Accept:
         """Housekeeping: finish what a crash, a failover or a quarrel left without verdict; how many were looked at."""
         results = self._stores.results.unsettled(before=now - SETTLE_AFTER, limit=SETTLE_BATCH)
         errors = self._stores.errors.unsettled(before=now - SETTLE_AFTER, limit=SETTLE_BATCH)
-        self._settle(results, errors, now)
+        waiting = self._stores.results.waiting(before=now - SETTLE_AFTER, limit=SETTLE_BATCH)
+        self._settle([*results, *waiting], errors, now)
         return len(results) + len(errors)
+
+    def _read(self, attempts: Sequence[Attempt]) -> dict[str, Chunk]:
+        chunks = self._stores.chunks.read({one.chunk for one in attempts})
+        tasks = self._known.read({one.task for one in chunks.values()})
+        questions = [one.id for one in chunks.values() if one.task in tasks and tasks[one.task].validates]
+        return chunks | (self._stores.chunks.read(questions, with_input=True) if questions else {})
 
     def _refusal(self, container: Container, attempt: Attempt, chunks: dict[str, Chunk]) -> Refusal | None:
         if not tickets.fits(
@@ -89,33 +121,74 @@ class Accept:
         self, container: Container, attempts: Sequence[Attempt], chunks: dict[str, Chunk]
     ) -> dict[str, Refusal]:
         """Store and settle; the refusals of those that were one different answer too many, by stored id."""
-        origin = Origin(container=container.id, host=container.host.id, account=container.account)
+        tasks = self._known.read({one.task for one in chunks.values()})
+        checked = {
+            id(one): _checked(one, chunks[one.chunk], tasks.get(chunks[one.chunk].task)) for one in attempts
+        }
+        refused = self._one_too_many(container, [(one, checked[id(one)]) for one in attempts])
+        kept = [checked[id(one)] for one in attempts if stored_id(one) not in refused]
         now = self._stores.clock.now()
-        results: list[Document] = []
-        errors: list[Document] = []
-        refused: dict[str, Refusal] = {}
-        named = {one.chunk for one in attempts}
+        origin = Origin(container=container.id, host=container.host.id, account=container.account)
+        established = self._is_established(container, tasks, now)
+        results = [
+            self._result(one, origin, container, chunks[one.chunk], tasks, now, established)
+            for one in kept
+            if is_answer(one)
+        ]
+        failed = [one for one in kept if not is_answer(one)]
+        self._put(results, self._keep_errors.documents(failed, origin, chunks, now), now)
+        self._note(origin, kept, chunks, now)
+        return refused
+
+    def _result(
+        self,
+        attempt: Attempt,
+        origin: Origin,
+        container: Container,
+        chunk: Chunk,
+        tasks: Mapping[str, Task],
+        now: datetime,
+        established: bool,
+    ) -> Document:
+        rule = tasks[chunk.task].validation
+        return result_document(
+            attempt,
+            origin,
+            chunk,
+            now,
+            platform=platform(rule, container.labels),
+            established=established,
+            unchecked=not rule.checks,
+        )
+
+    def _one_too_many(
+        self, container: Container, attempts: Sequence[tuple[Attempt, Attempt]]
+    ) -> dict[str, Refusal]:
+        """(as sent, as checked): at most so many different answers of one container in a run, and failures a lease."""
+        named = {sent.chunk for sent, _ in attempts}
         given = self._stores.results.given(named, container.id)
         failed = self._stores.errors.given(named, container.id)
-        for one in attempts:
-            chunk = chunks[one.chunk]
-            attempt = _with_lines_checked(one, chunk)
+        refused: dict[str, Refusal] = {}
+        for sent, attempt in attempts:
             answer = is_answer(attempt)
-            before = (given if answer else failed).setdefault(one.chunk, set())
+            run = (sent.chunk, sent.run)
+            before = given.setdefault(run, set()) if answer else failed.setdefault((*run, sent.token), set())
             most = DIFFERENT_RESULTS if answer else DIFFERENT_ERRORS
-            if stored_id(attempt) not in before and len(before) >= most:
+            # The same answer again is no different one, though another lease brought it.
+            if digest(attempt) not in before and len(before) >= most:
                 what = "answers" if answer else "failures"
-                refused[stored_id(one)] = Conflict(
+                refused[stored_id(sent)] = Conflict(
                     f"This container has already given {most} different {what} for the chunk."
                 )
-                continue
-            before.add(stored_id(attempt))
-            if answer:
-                results.append(result_document(attempt, origin, chunk, now))
             else:
-                errors.append(error_document(attempt, origin, chunk, now))
-        self._put(results, errors, now)
+                before.add(digest(attempt))
         return refused
+
+    def _is_established(self, container: Container, tasks: Mapping[str, Task], now: datetime) -> bool:
+        if not any(task.validation.checks for task in tasks.values()):
+            return False
+        standing = self._stores.accounts.standing([container.account])
+        return is_established(standing.get(container.account, Standing()), now)
 
     def _put(self, results: list[Document], errors: list[Document], now: datetime) -> None:
         if results:
@@ -133,91 +206,48 @@ class Accept:
             log.warning("verdicts left to housekeeping", extra={"reason": str(error)})
 
     def _settle(self, results: Sequence[Stored], errors: Sequence[Stored], now: datetime) -> None:
-        self._settle_results([one for one in results if one.verdict is Verdict.NEW])
-        for error in errors:
-            if error.verdict is Verdict.NEW:
-                self._settle_error(error, now)
-        for task in sorted({one.task for one in (*results, *errors)}):
+        undecided = (Verdict.NEW, Verdict.CANDIDATE)
+        self._settle_results([one for one in results if one.verdict in undecided], now)
+        self._settle_errors([one for one in errors if one.verdict is Verdict.NEW], now)
+        touched = {one.task for one in (*results, *errors)}
+        validated = {one.validates for one in self._known.read(touched).values() if one.validates}
+        for task in sorted(touched | validated):
             self._complete.if_done(task)
 
-    def _settle_results(self, results: Sequence[Stored]) -> None:
-        if not results:
-            return
-        ids = {one.chunk for one in results}
-        for _ in range(TRIES):
-            changes = _pointing(results, self._stores.chunks.read(ids))
-            if len(self._stores.chunks.apply(changes)) == len(changes):
-                break
-        # Verdicts follow only from what a majority has: never from the primary's latest word.
-        decided = self._stores.chunks.read(ids, majority=True)
-        verdicts: dict[Verdict, list[Stored]] = {}
-        for one in results:
-            verdict = _verdict(one, decided.get(one.chunk))
-            if verdict is not None:
-                verdicts.setdefault(verdict, []).append(one)
-        for verdict, judged in verdicts.items():
-            self._stores.results.settle([one.id for one in judged], verdict)
-        self._drop_equal_payloads(verdicts.get(Verdict.DUPLICATE, ()), decided)
-
-    def _drop_equal_payloads(self, duplicates: Sequence[Stored], decided: dict[str, Chunk]) -> None:
-        accepted_ids = [decided[one.chunk].result for one in duplicates]
-        accepted = {
-            one.id: one.digest
-            for one in self._stores.results.of([one for one in accepted_ids if one is not None])
-        }
-        equal = [one.id for one in duplicates if accepted.get(decided[one.chunk].result or "") == one.digest]
-        self._stores.results.drop_payload(equal)
-
-    def _settle_error(self, error: Stored, now: datetime) -> None:
-        failure = Failure(
-            host=error.origin.host, account=error.origin.account, signature=error.signature or ""
-        )
-        for _ in range(TRIES):
-            chunk = self._stores.chunks.read([error.chunk]).get(error.chunk)
-            if chunk is None or chunk.run != error.run:
-                return self._stores.errors.settle([error.id], Verdict.STALE)
-            try:
-                failed = rules.fail(
-                    chunk, container=error.origin.container, token=error.token, failure=failure, now=now
-                )
-            except WrongState:
-                return self._stores.errors.settle([error.id], Verdict.STALE)
-            if self._stores.chunks.apply([(chunk, failed)]):
-                return self._stores.errors.settle([error.id], Verdict.COUNTED)
-        return None
+    def _note(
+        self, origin: Origin, attempts: Sequence[Attempt], chunks: Mapping[str, Chunk], now: datetime
+    ) -> None:
+        """Tell those who keep figures; losing one is no harm, and fails no delivery."""
+        answers = sum(is_answer(one) for one in attempts)
+        try:
+            self._reputation.delivered(origin, answers=answers, failures=len(attempts) - answers)
+            for one in attempts:
+                for held in chunks[one.chunk].leases:
+                    if held.container == origin.container and held.token == one.token:
+                        seconds = (now - (held.started or held.since)).total_seconds()
+                        self._finished(chunks[one.chunk].task, max(0.0, seconds), is_answer(one))
+        except Unavailable as error:
+            log.warning("figures not kept", extra={"reason": str(error)})
 
 
-def _with_lines_checked(attempt: Attempt, chunk: Chunk) -> Attempt:
-    """An answer with a wrong number of lines is an error of that attempt, whatever the client says."""
-    if attempt.outcome is not Outcome.OK or chunk.rows is None:
+def _checked(attempt: Attempt, chunk: Chunk, task: Task | None) -> Attempt:
+    """An answer of the wrong form is an error of that attempt, whatever the client says."""
+    if attempt.outcome is not Outcome.OK:
+        return attempt
+    if task is not None and task.validates is not None:
+        count = asked_about(chunk)
+        if read_groups(attempt.stdout, count) is None:
+            return _failed(attempt, f"A validator answers with a JSON list of {count} groups.")
+        return attempt
+    if chunk.rows is None:
         return attempt
     lines = attempt.stdout.count("\n") + (not attempt.stdout.endswith("\n") and attempt.stdout != "")
-    if lines == chunk.rows:
-        return attempt
-    sentence = f"The answer has {lines} lines for {chunk.rows} rows."
+    return (
+        attempt
+        if lines == chunk.rows
+        else _failed(attempt, f"The answer has {lines} lines for {chunk.rows} rows.")
+    )
+
+
+def _failed(attempt: Attempt, sentence: str) -> Attempt:
     return replace(attempt, outcome=Outcome.FAILED, stderr_tail=f"{attempt.stderr_tail}\n{sentence}".lstrip())
-
-
-def _pointing(results: Iterable[Stored], chunks: dict[str, Chunk]) -> list[tuple[Chunk, Chunk]]:
-    """(as read, as wanted) for each chunk that may take one of these results; the first one has it."""
-    changes: dict[str, tuple[Chunk, Chunk]] = {}
-    for one in results:
-        chunk = chunks.get(one.chunk)
-        if chunk is None or chunk.run != one.run or chunk.id in changes:
-            continue
-        try:
-            changes[chunk.id] = (chunk, rules.accept(chunk, one.id))
-        except WrongState:
-            continue
-    return list(changes.values())
-
-
-def _verdict(result: Stored, chunk: Chunk | None) -> Verdict | None:
-    """What a majority's view of the chunk says about a result; None: not decided yet."""
-    if chunk is None or chunk.state is ChunkState.CANCELLED:
-        return Verdict.CANCELLED
-    if chunk.run != result.run:
-        return Verdict.DUPLICATE
-    if chunk.result is None:
-        return None
-    return Verdict.ACCEPTED if chunk.result == result.id else Verdict.DUPLICATE

@@ -1,30 +1,33 @@
 """`/assign`: ready chunks are dealt to live containers, round-robin, levelling what each already holds.
 
-A deal is carried out in batches. Each batch is written down before it is made, so that after a crash at any moment
-another process finishes it, and nothing is dealt or counted twice.
+A deal is carried out in batches, by the one process that has it in hand; when that falls silent, another takes it.
+Each batch is written down before it is made, so that after a crash at any moment another process finishes it, and
+nothing is dealt or counted twice. What the containers hold is counted once; the deal carries the count on.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from source_server.domain import chunk as rules
+from source_server.domain import transitions as rules
 from source_server.domain.account import Account, Role
 from source_server.domain.chunk import Chunk, Holder
-from source_server.domain.container import Container
-from source_server.domain.dealing import level
+from source_server.domain.dealing import By
 from source_server.domain.refusal import NotFound
-from source_server.domain.task import Task, fits
+from source_server.domain.task import Task
+from source_server.services.live import LiveContainers
+from source_server.services.plan_deal import PlanDeal, available
 from source_server.stores.database import Stores
 from source_server.stores.deals import Deal
 
 BATCH = 1000
 IN_REQUEST = 5  #: batches carried out before the answer; the rest is housekeeping's
-
-Plan = tuple[tuple[str, str, str], ...]
+IN_STEP = 20  #: batches of one deal that housekeeping carries out before it looks at the next
+SILENCE = timedelta(seconds=15)  #: after which a process that has a deal in hand counts as gone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,9 @@ class Assign:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._plan = PlanDeal(stores)
 
-    def __call__(self, owner: str, projects: Sequence[str] | None) -> DealReport:
+    def __call__(self, owner: str, projects: Sequence[str] | None, by: By = By.COUNT) -> DealReport:
         """Start the sealed tasks of these projects (None: all) and deal their first 5,000 ready chunks."""
         now = self._stores.clock.now()
         tasks = [
@@ -51,26 +55,27 @@ class Assign:
         ]
         for task in tasks:
             self._stores.tasks.start(task.id, now)
-        deal = Deal(
-            id=uuid.uuid4().hex[:16], owner=owner, tasks=tuple(task.id for task in tasks), created=now
-        )
-        self._stores.deals.add(deal)
-        for _ in range(IN_REQUEST):
-            deal = deal if deal.done else self.step(deal)
-        if not deal.done and not self._next_plan(deal):
-            deal = self.step(deal)
-        return self.report(deal)
+        deal = self._begin(owner, [task.id for task in tasks], by, hand=str(uuid.uuid4()))
+        return self.report(self._carry_out(deal, batches=IN_REQUEST))
 
-    def step(self, deal: Deal) -> Deal:
-        """One batch of a deal; the deal as it is afterwards."""
-        plan = deal.plan or self._next_plan(deal)
-        if not plan:
-            self._stores.deals.finish(deal)
-        elif deal.plan or self._stores.deals.plan(deal, plan):
-            dealt = Counter(deal.dealt)
-            dealt.update(self._carry_out(plan, resumed=bool(deal.plan)))
-            self._stores.deals.advance(deal, dealt)
-        return self.get(deal.id)
+    def go_on(self, deal_id: str) -> None:
+        """Housekeeping: some batches of a deal that nobody has in hand."""
+        now = self._stores.clock.now()
+        deal = self._stores.deals.take(deal_id, str(uuid.uuid4()), now, silent_since=now - SILENCE)
+        if deal is not None:
+            self._carry_out(deal, batches=IN_STEP)
+
+    def redeal(self) -> int:
+        """Housekeeping: begin deals of what came back in assigned-only projects; how many tasks have any.
+
+        Only of tasks that were dealt before: the first time is the scientist's to say.
+        """
+        busy = {task for _, tasks in self._stores.deals.under_way() for task in tasks}
+        there = LiveContainers(self._stores).now()
+        waiting = self._plan.dealable([task for task in self._dealt_before() if task.id not in busy], there)
+        for owner in sorted({task.owner for task in waiting}):
+            self._begin(owner, [task.id for task in waiting if task.owner == owner], By.COUNT, hand=None)
+        return len(waiting)
 
     def get(self, deal_id: str) -> Deal:
         """The deal with this id; raises NotFound."""
@@ -88,72 +93,84 @@ class Assign:
 
     def report(self, deal: Deal) -> DealReport:
         """What the database says about the deal's tasks by now."""
-        tasks = self._tasks(deal)
-        live = _available(self._stores.containers.live())
-        remaining = unassignable = 0
-        for task in tasks:
-            left = self._stores.chunks.unassigned(task.id)
-            if _fitting(task, live):
-                remaining += left
-            else:
-                unassignable += left
-        holding = {container.id: 0 for container in live}
-        holding.update(self._holding(tasks))
+        tasks = [task for task in self._stores.tasks.read(deal.tasks).values() if task.claimable]
+        live = available(LiveContainers(self._stores).now())
+        remaining, unassignable = self._plan.left(tasks, live)
+        holding = Counter({one.id: 0 for one in live})
+        for (container, _), held in self._plan.holding().items():
+            holding[container] += held
         return DealReport(deal=deal, holding=holding, remaining=remaining, unassignable=unassignable)
 
-    def _tasks(self, deal: Deal) -> list[Task]:
-        found = self._stores.tasks.read(deal.tasks)
-        return [found[task] for task in deal.tasks if task in found and found[task].claimable]
+    def _begin(self, owner: str, tasks: Sequence[str], by: By, *, hand: str | None) -> Deal:
+        now = self._stores.clock.now()
+        deal = Deal(
+            id=uuid.uuid4().hex[:16],
+            owner=owner,
+            tasks=tuple(tasks),
+            created=now,
+            by=by,
+            hand=hand,
+            touched=now,
+        )
+        self._stores.deals.add(deal)
+        return deal
 
-    def _holding(self, tasks: Sequence[Task]) -> Counter[str]:
-        held: Counter[str] = Counter()
-        unfinished = {task.id for task in (*tasks, *self._stores.tasks.unfinished())}
-        for (container, _), count in self._stores.chunks.assigned_to(sorted(unfinished)).items():
-            held[container] += count
-        held.update(self._stores.chunks.leased_by())
-        return held
+    def _dealt_before(self) -> Iterator[Task]:
+        tasks = [task for task in self._stores.tasks.unfinished() if task.dealt and task.claimable]
+        projects = self._stores.projects.read(sorted({task.project for task in tasks}))
+        return (task for task in tasks if task.project in projects and projects[task.project].assigned_only)
 
-    def _next_plan(self, deal: Deal) -> Plan:
-        live = _available(self._stores.containers.live())
-        tasks = self._tasks(deal)
-        holding = self._holding(tasks)
-        plan: list[tuple[str, str, str]] = []
-        for task in tasks:
-            fitting = {one.id: one for one in _fitting(task, live)}
-            room = BATCH - len(plan)
-            if not fitting or not room or task.upload is None:
-                continue
-            chunks = self._stores.chunks.candidates(task.id, task.upload.attempt, None, start=0.0, limit=room)
-            turns = level({container: holding[container] for container in fitting})
-            for chunk, container in zip(chunks, turns, strict=False):
-                plan.append((chunk.id, container, fitting[container].life))
-                holding[container] += 1
-        return tuple(plan)
+    def _carry_out(self, deal: Deal, *, batches: int) -> Deal:
+        """Up to so many batches of a deal in hand, which is let go of then; the deal as it is afterwards."""
+        if deal.plan:
+            # Its process died between plan and count. What it made already shows whom it was dealt to.
+            deal = self._made(deal, self._resume(deal)) or deal
+        there = LiveContainers(self._stores)  # made anew: a deal counts on who has just come
+        for made in range(batches + 1):
+            now = self._stores.clock.now()
+            planned, chunks = self._plan.next_batch(deal, there.now(), size=BATCH, now=now)
+            if not planned.plan and planned.place >= len(planned.tasks):
+                self._stores.tasks.mark_dealt(deal.tasks)
+                self._stores.deals.finish(deal)
+                break
+            if made == batches:
+                self._stores.deals.release(deal)
+                break
+            if not self._stores.deals.plan(planned):
+                break  # another process has it in hand
+            after = self._made(planned, self._assign(_holders(planned), chunks))
+            if after is None:
+                break
+            deal = after
+        return self.get(deal.id)
 
-    def _carry_out(self, plan: Plan, *, resumed: bool) -> Counter[str]:
-        holders = {chunk: Holder(container=container, life=life) for chunk, container, life in plan}
+    def _resume(self, deal: Deal) -> set[str]:
+        holders = _holders(deal)
         chunks = self._stores.chunks.read(holders)
-        changes = list(_assignments(chunks, holders))
-        won = self._stores.chunks.apply(changes) if changes else set()
-        # After a crash some were made already: those still show whom they were dealt to. In a plan of our own, what
-        # shows that was dealt by another deal, which counts it.
-        made = {one.id for one in chunks.values() if resumed and _was_dealt(one, holders[one.id])}
-        return Counter(holders[chunk].container for chunk in won | made)
+        shown = {one.id for one in chunks.values() if _was_dealt(one, holders[one.id])}
+        return shown | self._assign(holders, chunks)
+
+    def _assign(self, holders: Mapping[str, Holder], chunks: Mapping[str, Chunk]) -> set[str]:
+        """Write the assignments; the chunks that took theirs. The others went elsewhere meanwhile."""
+        may = [chunks[one] for one in holders if one in chunks and rules.MAY["assign"](chunks[one])]
+        return self._stores.chunks.apply(
+            [(one, rules.assign(one, holders[one.id])) for one in may], quick=True
+        )
+
+    def _made(self, deal: Deal, assigned: Iterable[str]) -> Deal | None:
+        """The plan is carried out: count what it assigned, once; None when another process did."""
+        dealt, held, holders = Counter(deal.dealt), Counter(deal.held), _holders(deal)
+        for chunk in assigned:
+            dealt[holders[chunk].container] += 1
+            held[holders[chunk].life] += 1
+        now = self._stores.clock.now()
+        after = replace(deal, plan=(), dealt=dealt, held=held, step=deal.step + 1, touched=now)
+        return after if self._stores.deals.advance(after) else None
 
 
-def _assignments(chunks: Mapping[str, Chunk], holders: Mapping[str, Holder]) -> Iterator[tuple[Chunk, Chunk]]:
-    for chunk in chunks.values():
-        if rules.MAY["assign"](chunk):
-            yield chunk, rules.assign(chunk, holders[chunk.id])
+def _holders(deal: Deal) -> dict[str, Holder]:
+    return {chunk: Holder(container=container, life=life) for chunk, container, life in deal.plan}
 
 
 def _was_dealt(chunk: Chunk, holder: Holder) -> bool:
     return chunk.assigned == holder or any(lease.life == holder.life for lease in chunk.leases)
-
-
-def _available(containers: Sequence[Container]) -> list[Container]:
-    return [one for one in containers if not one.paused]
-
-
-def _fitting(task: Task, containers: Sequence[Container]) -> list[Container]:
-    return [one for one in containers if fits(task, runtimes=one.runtimes, image=one.image)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from source_server.domain import chunk as rules
+from source_server.domain import transitions as rules
 from source_server.domain.chunk import OPEN_STATES, Chunk
 from source_server.domain.container import Container, ContainerState
 from source_server.domain.refusal import LifeEnded

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from source_server.domain import chunk as rules
 from source_server.domain import tickets
-from source_server.domain.chunk import Chunk, Holder, Lease, WrongState
-from source_server.domain.container import Container
-from source_server.domain.task import Task
-from source_server.domain.timing import lease_until
+from source_server.domain.chunk import Chunk, Holder, Lease
+from source_server.domain.container import Container, ContainerState
+from source_server.domain.pace import LEAST_STRAGGLE_S, charge_s
+from source_server.domain.task import Task, fits
+from source_server.domain.trust import HostRecord, in_flight_limit
+from source_server.services.canaries import Canaries
+from source_server.services.hints import Hints
+from source_server.services.live import LiveContainers
+from source_server.services.paces import Paces
+from source_server.services.straggle import Stragglers
+from source_server.services.take import Asker, Take, Tools
+from source_server.services.turns import Offer, Offers, Turns, pages
 from source_server.stores.database import Stores
 
-MOST_TASKS = 50  #: tasks that one claim looks at
+PAGE = 50  #: tasks that are looked at in one go
 MOST_CHUNKS = 500  #: chunks that one claim gets
-STARTS = 4  #: random places tried before giving up on a contended task
-EMPTY_S = 2.0  #: how long "no ready chunk in this task" is believed
-
-
-Spread = dict[tuple[str, str], int]  #: (container, life) -> chunks dealt to it and not leased yet
+BACKLOGS = 4  #: others whose backlog is tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,57 +46,149 @@ class Claimed:
     again: bool = False
 
 
-class Emptiness:
-    """Remembers for two seconds that a task had no ready chunk, and how the dealt ones were spread.
-
-    Hints, and all about dispatch that is kept in memory: only the guarded update of a chunk decides.
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._until: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._spread: tuple[float, tuple[str, ...], Spread] = (0.0, (), {})
-
-    def spread(self, tasks: Sequence[str], count: Callable[[Sequence[str]], Spread]) -> Spread:
-        """How many chunks of these tasks were dealt to whom, as counted at most two seconds ago."""
-        with self._lock:
-            until, of, known = self._spread
-            if of != tuple(tasks) or until < self._monotonic():
-                known = count(tasks)
-                self._spread = (self._monotonic() + EMPTY_S, tuple(tasks), known)
-            return known
-
-    def note(self, task: str) -> None:
-        """The task had none just now."""
-        with self._lock:
-            now = self._monotonic()
-            self._until = {one: until for one, until in self._until.items() if until > now}
-            self._until[task] = now + EMPTY_S
-
-    def holds(self, task: str) -> bool:
-        """Whether that is still believed."""
-        with self._lock:
-            return self._until.get(task, 0.0) > self._monotonic()
-
-
 class Claim:
-    """Leases ready chunks: those dealt to the container first, then free ones, then other containers' backlog."""
+    """Leases chunks: those dealt to the container; free ones; others' backlog; stragglers. Projects take turns."""
 
-    def __init__(self, stores: Stores, *, beat_s: float, secret: bytes, emptiness: Emptiness) -> None:
-        self._stores = stores
-        self._beat_s = beat_s
-        self._secret = secret
-        self._emptiness = emptiness
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        beat_s: float,
+        secret: bytes,
+        live: LiveContainers,
+        paces: Paces,
+        dice: random.Random | None = None,
+        least_straggle_s: float = LEAST_STRAGGLE_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        dice = dice or random.Random()
+        self._stores, self._secret, self._live, self._paces = stores, secret, live, paces
+        self._hints = Hints(monotonic)
+        self._offers, self._turns = Offers(stores, monotonic), Turns(stores, monotonic)
+        self._stragglers = Stragglers(
+            stores, hints=self._hints, paces=paces, dice=dice, least_s=least_straggle_s
+        )
+        self._tools = Tools(
+            stores=stores,
+            beat_s=beat_s,
+            hints=self._hints,
+            paces=paces,
+            canaries=Canaries(stores, dice),
+            dice=dice,
+        )
 
     def __call__(self, container: Container, token: str, want: int) -> Claimed:
         """Up to `want` chunks; the same token again answers what it holds by now, and claims nothing more."""
         held = self._held(container, token)
         if held or want < 1 or container.paused:
             return self._claimed(container, token, held)
-        again = self._lease_some(container, token, min(want, MOST_CHUNKS))
-        won = self._held(container, token)
-        return self._claimed(container, token, won, again=again and not won)
+        asker = self._asker(container, token)
+        record = self._stores.hosts.find(container.account, container.host.id)
+        allowed = self._allowed(asker, record, min(want, MOST_CHUNKS))
+        if not allowed:
+            return self._claimed(container, token, ())
+        claim = _Claiming(
+            asker, Take(self._tools, asker, allowed), record is not None and bool(record.quarantined)
+        )
+        self._fill(claim)
+        for task in claim.tasks.values():
+            self._charge(task, claim.take.granted[task.id])
+        won = self._held(container, token) if claim.take.won else []
+        return self._claimed(container, token, won, again=claim.take.beaten and not won, known=claim.tasks)
+
+    def _asker(self, container: Container, token: str) -> Asker:
+        snapshot = self._live.now()
+        if all(one.life != container.life for one in snapshot.containers):
+            self._live.forget()
+            snapshot = self._live.now()
+        return Asker(container=container, token=token, snapshot=snapshot)
+
+    def _allowed(self, asker: Asker, record: HostRecord | None, want: int) -> int:
+        """How many of `want` chunks the asker's host may still hold."""
+        account, host = asker.container.account, asker.container.host.id
+        limit = in_flight_limit(record, asker.snapshot.slots(account, host))
+        held = self._stores.chunks.in_flight_under(host, at_most=limit)
+        if limit - held < want:
+            # Near the limit it matters whether another account uses the same host's id.
+            held = self._stores.chunks.in_flight(account, host)
+        return max(0, min(want, limit - held))
+
+    def _fill(self, claim: _Claiming) -> None:
+        offer = self._offers.now()
+        self._go_through(claim, offer)
+        if not claim.take.won:
+            newer = self._offers.newer()
+            if newer is not offer:
+                self._go_through(claim, newer, besides=offer.ids)
+        if not claim.take.won:
+            self._with_nothing_ready(claim)
+
+    def _go_through(self, claim: _Claiming, offer: Offer, besides: Collection[str] = frozenset()) -> None:
+        """All fitting tasks in turn: fifty without a ready chunk must not hide the fifty-first."""
+        container = claim.asker.container
+
+        def may(task: Task) -> bool:
+            return task.id not in besides and fits(task, container)
+
+        projects = self._turns.projects(offer.by_project)
+        closed = {one.id for one in projects if one.assigned_only}
+        for page in pages(offer, projects, may, size=PAGE):
+            on_offer = self._stores.tasks.still_on_offer([task.id for task in page])
+            tasks = {task.id: on_offer[task.id] for task in page if task.id in on_offer}
+            claim.see(tasks, closed)
+            self._take_ready(claim, claim.ordinary(tasks))
+            if claim.take.won:
+                return
+
+    def _take_ready(self, claim: _Claiming, tasks: Mapping[str, Task]) -> None:
+        if not tasks:
+            return
+        claim.take.dealt(tasks)
+        for task in tasks.values():
+            if claim.take.missing and task.id in claim.shared:
+                claim.take.free(task)
+
+    def _with_nothing_ready(self, claim: _Claiming) -> None:
+        shared = {task: claim.tasks[task] for task in claim.ordinary(claim.tasks) if task in claim.shared}
+        if shared:
+            self._take_over(claim, shared)
+        if shared and not (claim.take.won or claim.take.beaten):
+            self._hedge(claim, shared)
+        if claim.quarantined and not claim.take.won:
+            for task in list(claim.tasks.values())[:PAGE]:
+                if not claim.take.won:
+                    claim.take.canary(task)
+
+    def _take_over(self, claim: _Claiming, tasks: Mapping[str, Task]) -> None:
+        spread = self._hints.spread(list(tasks), self._stores.chunks.assigned_to)
+        lives = {one.life for one in claim.asker.snapshot.containers}
+        # Those that are gone first, then the fullest.
+        order = sorted(spread.items(), key=lambda item: (item[0][1] in lives, -item[1], item[0]))
+        for (owner, life), backlog in order[:BACKLOGS]:
+            if claim.take.won or life == claim.asker.container.life:
+                continue
+            gone = life not in lives and self._is_gone(owner, life)
+            holder = Holder(container=owner, life=life)
+            claim.take.take_over(tasks, holder, backlog, gone=gone)
+
+    def _is_gone(self, container: str, life: str) -> bool:
+        current = self._stores.containers.find(container)
+        return current is None or current.life != life or current.state is not ContainerState.LIVE
+
+    def _hedge(self, claim: _Claiming, tasks: Mapping[str, Task]) -> None:
+        now = self._stores.clock.now()
+        for task in list(tasks.values())[:PAGE]:
+            slow = self._stragglers.find(task, now)
+            if slow:
+                room = self._stragglers.room(self._offers.now().ids, len(claim.asker.snapshot.containers))
+                claim.take.hedge(task, slow, room)
+            if claim.take.won:
+                return
+
+    def _charge(self, task: Task, granted: int) -> None:
+        if granted:
+            seconds = charge_s(self._paces.of(task.id), timeout_s=task.job.timeout_s)
+            self._turns.charge(task.project, granted * seconds)
 
     def _held(self, container: Container, token: str) -> list[Chunk]:
         """What the token holds, in the order of the deadlines: the client goes through it in this order."""
@@ -103,43 +197,21 @@ class Claim:
         mine = [(lease.until, one.n, one) for one, lease in leases if lease is not None]
         return [one for _, _, one in sorted(mine, key=lambda place: place[:2])]
 
-    def _lease_some(self, container: Container, token: str, want: int) -> bool:
-        """Lease up to `want`; whether there were candidates that others won."""
-        images = None if "sandbox" in container.runtimes else [None, container.image]
-        beaten, seen = False, list[str]()
-        while True:  # fifty tasks without a ready chunk must not hide the fifty-first
-            found = self._stores.tasks.claimable(images, limit=MOST_TASKS, besides=seen)
-            taker = self._take(container, token, want, {task.id: task for task in found})
-            beaten = beaten or taker.beaten
-            seen += [task.id for task in found]
-            if taker.won or len(found) < MOST_TASKS:
-                return beaten
-
-    def _take(self, container: Container, token: str, want: int, tasks: dict[str, Task]) -> _Taker:
-        taker = _Taker(self._stores, container, token, want, tasks, self._beat_s)
-        taker.take_dealt()
-        for task in tasks.values():
-            if taker.missing and not self._emptiness.holds(task.id):
-                self._take_free(taker, task)
-        if not taker.won:
-            taker.take_over(self._emptiness.spread(list(tasks), self._stores.chunks.assigned_to))
-        return taker
-
-    def _take_free(self, taker: _Taker, task: Task) -> None:
-        for _ in range(STARTS):
-            seen, won = taker.take_free(task)
-            if not seen:
-                self._emptiness.note(task.id)
-            if won or not seen:
-                return
-
     def _claimed(
-        self, container: Container, token: str, chunks: Sequence[Chunk], *, again: bool = False
+        self,
+        container: Container,
+        token: str,
+        chunks: Sequence[Chunk],
+        *,
+        again: bool = False,
+        known: Mapping[str, Task] | None = None,
     ) -> Claimed:
         now = self._stores.clock.now()
+        tasks = {one.task: known[one.task] for one in chunks if one.task in known} if known else {}
+        missing = sorted({one.task for one in chunks} - tasks.keys())
         return Claimed(
             granted=tuple(self._grant(container, token, one, now) for one in chunks),
-            tasks=self._stores.tasks.read(sorted({one.task for one in chunks})) if chunks else {},
+            tasks={**tasks, **(self._stores.tasks.read(missing) if missing else {})},
             again=again,
         )
 
@@ -152,88 +224,28 @@ class Claim:
         return Granted(chunk=chunk, ticket=proof, ends_in_s=max(0.0, (lease.until - now).total_seconds()))
 
 
-class _Taker:
-    """One claim under way: tries candidates, and counts what it won and was beaten to."""
+class _Claiming:
+    """A claim and the tasks that it has seen."""
 
-    def __init__(
-        self,
-        stores: Stores,
-        container: Container,
-        token: str,
-        want: int,
-        tasks: dict[str, Task],
-        beat_s: float,
-    ) -> None:
-        self._stores = stores
-        self._container = container
-        self._token = token
-        self._tasks = tasks
-        self._beat_s = beat_s
-        self.missing = want
-        self.won = 0
-        self.beaten = False
+    def __init__(self, asker: Asker, take: Take, quarantined: bool) -> None:
+        self.asker = asker
+        self.take = take
+        self.quarantined = quarantined
+        self.tasks: dict[str, Task] = {}
+        self.shared: set[str] = set()  #: those of projects that are not assigned-only
 
-    def take_dealt(self) -> None:
-        """What `/assign` dealt to this container."""
-        mine = Holder(container=self._container.id, life=self._container.life)
-        dealt = self._stores.chunks.dealt(list(self._tasks), mine, limit=self.missing)
-        self._try(dealt)
+    def see(self, tasks: Mapping[str, Task], closed: Collection[str]) -> None:
+        """These tasks are on offer; those of `closed` projects go to whom they were dealt to."""
+        self.tasks.update(tasks)
+        self.shared |= {task.id for task in tasks.values() if task.project not in closed}
 
-    def take_free(self, task: Task) -> tuple[int, int]:
-        """Chunks dealt to nobody, from a random start; how many candidates there were, how many were won."""
-        candidates = self._candidates(task, None, self.missing)
-        return len(candidates), self._try(candidates)
-
-    def take_over(self, assigned: Spread) -> None:
-        """With nothing else ready: at most half of what the fullest other container still has before it."""
-        if not assigned:
-            return
-        (owner, life), backlog = max(assigned.items(), key=lambda item: (item[1], item[0]))
-        share = min(self.missing, (backlog + 1) // 2)
-        for task in self._tasks.values():
-            if share <= 0:
-                return
-            found = self._candidates(task, Holder(container=owner, life=life), share)
-            share -= self._try(found)
-
-    def _candidates(self, task: Task, assigned: Holder | None, limit: int) -> list[Chunk]:
-        assert task.upload is not None
-        return self._stores.chunks.candidates(
-            task.id,
-            task.upload.attempt,
-            assigned,
-            start=random.random(),
-            limit=limit,
-        )
-
-    def _try(self, candidates: Sequence[Chunk]) -> int:
-        now = self._stores.clock.now()
-        changes: list[tuple[Chunk, Chunk]] = []
-        for one in candidates:
-            task = self._tasks[one.task]
-            if task.upload is None or one.upload != task.upload.attempt:
-                continue
-            lease = self._lease(task, place=self.won + len(changes) + 1, now=now)
-            try:
-                changes.append((one, rules.lease(one, lease)))
-            except WrongState:
-                continue
-        won = len(self._stores.chunks.apply(changes, quick=True)) if changes else 0
-        self.beaten = self.beaten or (bool(changes) and not won)
-        self.won += won
-        self.missing -= won
-        return won
-
-    def _lease(self, task: Task, *, place: int, now: datetime) -> Lease:
-        return Lease(
-            token=self._token,
-            container=self._container.id,
-            life=self._container.life,
-            host=self._container.host.id,
-            account=self._container.account,
-            since=now,
-            until=lease_until(now, timeout_s=task.job.timeout_s, place=place, beat_s=self._beat_s),
-        )
+    def ordinary(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
+        """Those whose chunks the asker may compute: all, but for a quarantined host while others could."""
+        return {
+            task.id: task
+            for task in tasks.values()
+            if not self.quarantined or not self.asker.others_are_sound(task)
+        }
 
 
 def _lease_of(chunk: Chunk, container: Container, token: str) -> Lease | None:

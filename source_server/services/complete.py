@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from source_server.domain import chunk as rules
+from source_server.domain import transitions as rules
 from source_server.domain.chunk import OPEN_STATES, ChunkState
 from source_server.domain.task import Task, TaskOutcome, TaskState
 from source_server.stores.database import Stores
@@ -21,6 +21,10 @@ class Complete:
         task = self._stores.tasks.find(task_id)
         if task is None or task.state is not TaskState.RUNNING or not task.sealed or task.upload is None:
             return False
+        if task.round is not None:
+            return False  # chunks are still being sent out again
+        if task.validates is not None:
+            return self._with_its_task(task)
         upload = task.upload.attempt
         if self._stores.chunks.any_in(task_id, upload, OPEN_STATES):
             return False
@@ -30,16 +34,25 @@ class Complete:
             outcome = TaskOutcome.FAILED
         else:
             outcome = TaskOutcome.SUCCEEDED
-        return self._stores.tasks.complete(task_id, outcome, self._stores.clock.now())
+        return self._stores.tasks.complete(task, outcome, self._stores.clock.now())
+
+    def _with_its_task(self, companion: Task) -> bool:
+        """A validator's task has no data of its own: it ends with the one whose answers it compares."""
+        parent = self._stores.tasks.find(companion.validates or "")
+        if parent is not None and parent.state is not TaskState.COMPLETE:
+            return False
+        return self._stores.tasks.complete(companion, TaskOutcome.SUCCEEDED, self._stores.clock.now())
 
     def sweep_cancelled(self, task: Task) -> int:
         """Cancel some of a cancelled task's open chunks, and complete it once there are none; how many."""
+        if task.round is not None:
+            return 0  # it might still send chunks out: it ends first
         chunks = self._stores.chunks.open(task.id, limit=SWEEP)
         cancelled = (
             self._stores.chunks.apply([(one, rules.cancel(one)) for one in chunks]) if chunks else set()
         )
         if not chunks:
-            self._stores.tasks.complete(task.id, TaskOutcome.CANCELLED, self._stores.clock.now())
+            self._stores.tasks.complete(task, TaskOutcome.CANCELLED, self._stores.clock.now())
         return len(cancelled)
 
     def wake(self, task: Task) -> int:

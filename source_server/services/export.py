@@ -32,6 +32,7 @@ class Provenance:
     container: str | None = None
     runtime: str | None = None
     image: str | None = None
+    run: int | None = None
     attempt: int | None = None
     started: datetime | None = None
     ended: datetime | None = None
@@ -140,12 +141,13 @@ def _provenance(chunk: Chunk, result: Mapping[str, Any], pseudonyms: Mapping[str
     return Provenance(
         # The chunk points at this result, and so a majority has it: that is what "accepted" means, even in the
         # moment before the verdict is written down.
-        verdict="accepted",
+        verdict="suspect" if result.get("suspect") else "accepted",
         account=pseudonyms.get(result["account"]),
         host=result["host"],
         container=result["container"],
         runtime=result["runtime"],
         image=result["image"],
+        run=result["run"],
         attempt=chunk.failures + 1,
         started=result["started"],
         ended=result["ended"],

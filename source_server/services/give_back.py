@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from datetime import datetime, timedelta
+from itertools import chain
 
-from source_server.domain import chunk as rules
+from source_server.domain import transitions as rules
 from source_server.domain.chunk import Chunk, Holder, Lease
 from source_server.domain.container import Container, ContainerState
+from source_server.domain.task import TaskState
 from source_server.stores.database import Stores
 
 BATCH = 1000  #: chunks looked at in one go
+IN_REQUEST = (
+    5 * BATCH
+)  #: chunks given back while a container waits for its answer; the rest is housekeeping's
+TOKENS = 20  #: claim tokens looked at in one go
 
 
 class GiveBack:
@@ -31,12 +37,26 @@ class GiveBack:
             mine, lambda lease: lease.container == container.id and lease.token in tokens, lost=False
         )
 
-    def life(self, container_id: str, life: str, *, lost: bool = True) -> int:
-        """A life has ended: everything it held or was dealt goes back; how many chunks."""
-        tasks = [task.id for task in self._stores.tasks.unfinished()]
-        unassigned = self._stores.chunks.unassign_all(tasks, Holder(container=container_id, life=life))
-        leased = self._stores.chunks.leased(life)
-        return unassigned + self._pull(leased, lambda lease: lease.life == life, lost=lost)
+    def life(
+        self,
+        container_id: str,
+        life: str,
+        *,
+        host: str | None = None,
+        lost: bool = True,
+        most: int | None = None,
+    ) -> int:
+        """A life has ended: what it held or was dealt goes back, all or at most so much of it; how many chunks.
+
+        What remains, or is leased to the life by a claim that was under way, is left to `ended_lives`.
+        """
+        dealt = self._unassign(Holder(container=container_id, life=life), self._dealt_tasks())
+        returned = 0
+        for count in chain(dealt, self._pull_lives({life}, host, lost=lost)):
+            returned += count
+            if most is not None and returned >= most:
+                break
+        return returned
 
     def leave(self, container: Container, next_life: str) -> int:
         """A container says goodbye; its key ends and what it held goes back."""
@@ -46,7 +66,7 @@ class GiveBack:
             if self._stores.containers.end_life(
                 current, ContainerState.LEFT, next_life=next_life, forget_key=True
             ):
-                return self.life(current.id, current.life, lost=False)
+                return self.life(current.id, current.life, host=current.host.id, lost=False, most=IN_REQUEST)
             current = self._stores.containers.find(container.id)
         return 0
 
@@ -58,33 +78,54 @@ class GiveBack:
     def ended_lives(self) -> int:
         """Whatever belongs to a life that is no longer current goes back; how many chunks."""
         # Holders first, living ones second: a life that begins in between is in the second list only.
-        leasing = self._stores.chunks.leased_lives()
-        tasks = [task.id for task in self._stores.tasks.unfinished()]
-        dealt = self._stores.chunks.assigned_to(tasks)
+        leasing, tasks = self._stores.chunks.leased_lives(), self._dealt_tasks()
+        dealt = {one for task in tasks for one in self._stores.chunks.dealt_lives(task)}
         living = self._stores.containers.live_lives()
-        returned = 0
-        for container, life in dealt:
-            if life not in living:
-                holder = Holder(container=container, life=life)
-                returned += self._stores.chunks.unassign_all(tasks, holder)
-        for life in leasing - living:
-            leased = self._stores.chunks.leased(life)
-            returned += self._pull(leased, lambda lease, ended=life: lease.life == ended, lost=True)  # type: ignore[misc]
-        return returned
+        holders = [Holder(container=one, life=life) for one, life in dealt if life not in living]
+        unassigned = sum(sum(self._unassign(holder, tasks)) for holder in holders)
+        ended = leasing - living
+        return unassigned + (sum(self._pull_lives(ended, None, lost=True)) if ended else 0)
 
     def unlisted(self, beat_s: float) -> int:
         """What live containers have leased, but no longer list: a crash within a beat, or a late duplicate of a
         claim, left it. Two beats must have had the time to list it; how many chunks."""
-        leased = self._stores.chunks.leased()
-        holders = {one.life: one for one in self._stores.containers.live()} if leased else {}
+        out = self._stores.chunks.tokens_out()
+        holders = {one.life: one for one in self._stores.containers.live()} if out else {}
 
-        def forgotten(lease: Lease) -> bool:
-            holder = holders.get(lease.life)
-            if holder is None or lease.token in holder.held:
+        def is_forgotten(life: str, token: str, since: datetime) -> bool:
+            holder = holders.get(life)
+            if holder is None or token in holder.held:
                 return False
-            return lease.since < holder.last_seen - timedelta(seconds=2 * beat_s)
+            return since < holder.last_seen - timedelta(seconds=2 * beat_s)
 
-        return self._pull(leased, forgotten, lost=False)
+        forgotten = sorted(
+            {token for (life, token), since in out.items() if is_forgotten(life, token, since)}
+        )
+        returned = 0
+        for begin in range(0, len(forgotten), TOKENS):
+            chunks = self._stores.chunks.under_token(forgotten[begin : begin + TOKENS])
+            returned += self._pull(
+                chunks, lambda lease: is_forgotten(lease.life, lease.token, lease.since), lost=False
+            )
+        return returned
+
+    def _dealt_tasks(self) -> list[str]:
+        """The tasks that may have assigned chunks: those that run, with their gates open or not."""
+        return [task.id for task in self._stores.tasks.unfinished() if task.state is TaskState.RUNNING]
+
+    def _unassign(self, holder: Holder, tasks: Sequence[str]) -> Iterator[int]:
+        """Take what was dealt to a life back, batch by batch."""
+        while count := self._stores.chunks.unassign(tasks, holder, limit=BATCH):
+            yield count
+
+    def _pull_lives(self, lives: Set[str], host: str | None, *, lost: bool) -> Iterator[int]:
+        """Take what these lives have leased back, batch by batch."""
+        while leased := self._stores.chunks.leased(lives, host=host, limit=BATCH):
+            # Each round pulls at least one, or another process is at it just now; the sweep will look again.
+            count = self._pull(leased, lambda lease: lease.life in lives, lost=lost)
+            if not count:
+                return
+            yield count
 
     def _pull(self, chunks: Iterable[Chunk], which: Callable[[Lease], bool], *, lost: bool) -> int:
         changes = []

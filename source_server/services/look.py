@@ -1,9 +1,8 @@
-"""Looking at what is there: containers, errors, health."""
+"""Looking at what is there: containers, health."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from source_server.domain.account import Account, Role
 from source_server.domain.container import Container
@@ -19,12 +18,6 @@ class Look:
     def containers(self, account: Account) -> list[Container]:
         """All containers for scientists and admins, a volunteer's own for a volunteer."""
         return self._stores.containers.all(account.id if account.role is Role.VOLUNTEER else None)
-
-    def errors(
-        self, tasks: Sequence[str] | None, *, after: str | None, limit: int
-    ) -> list[Mapping[str, Any]]:
-        """Stored failures of these tasks (None: of all), oldest first, behind the one with the id `after`."""
-        return list(self._stores.errors.page(tasks, after=after, limit=limit))
 
     def pseudonyms(self, accounts: Iterable[str]) -> dict[str, str]:
         """account id -> pseudonym."""

@@ -31,7 +31,7 @@ class Purge:
                 container, ContainerState.PURGED, next_life=str(uuid.uuid4()), forget_key=False
             )
             if ended:
-                returned = self._give_back.life(container.id, container.life)
+                returned = self._give_back.life(container.id, container.life, host=container.host.id)
                 log.info("container purged", extra={"container": container.id, "given_back": returned})
                 purged.append(container.id)
         return purged

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from source_server.domain.account import Account, key_hash, new_key
 from source_server.domain.container import Container, Host
 from source_server.domain.refusal import NotAllowed, ProtocolUnknown
-from source_server.services.give_back import GiveBack
+from source_server.services.give_back import IN_REQUEST, GiveBack
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
 
 PROTOCOL = 1
+MOST_CONTAINERS = 10_000  #: of one account, dead ones among them: records are never removed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +45,14 @@ class Register:
         self._give_back = give_back
 
     def __call__(self, account: Account, application: Application) -> Registration:
-        """Raises ProtocolUnknown, or NotAllowed when the id belongs to another account."""
+        """Raises ProtocolUnknown, or NotAllowed when the id belongs to another account or this one has too many."""
         require_protocol(application.protocol)
         before = self._stores.containers.find(application.id)
+        if before is None and self._stores.containers.known_of(account.id) >= MOST_CONTAINERS:
+            raise NotAllowed(f"This account has {MOST_CONTAINERS} containers, which is the most it may have.")
         registration = self._new_life(account, application)
         if before is not None:
-            self._give_back.life(before.id, before.life)
+            self._give_back.life(before.id, before.life, host=before.host.id, most=IN_REQUEST)
         return registration
 
     def _new_life(self, account: Account, application: Application) -> Registration:

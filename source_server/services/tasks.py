@@ -1,4 +1,4 @@
-"""Projects and tasks are made, started, paused, cancelled and described."""
+"""Tasks are made, started, paused, cancelled and described."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from source_server.domain.account import Account, Role
 from source_server.domain.refusal import BadInput, Conflict, NotFound
-from source_server.domain.task import BadAction, Job, Task, placeholders
+from source_server.domain.task import MAX_JOB, BadAction, Job, Task, job_bytes, placeholders
+from source_server.domain.validation import Validation
+from source_server.services.validate import companion
 from source_server.stores.database import Stores
-from source_server.stores.gate import AlreadyThere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,21 +22,23 @@ class TaskReport:
     chunks: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A task that somebody wants."""
+
+    name: str
+    job: Job
+    rows_per_chunk: int = 1
+    priority: int = 0
+    validation: Validation | None = None  #: None: the project's
+    validator: Job | None = None
+
+
 class Tasks:
     """What scientists ask for; everybody sees and changes only their own, an admin everything."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
-
-    def add_project(self, account: Account, name: str) -> bool:
-        """Make a project; False when this account has it already, Conflict when another one has."""
-        try:
-            self._stores.projects.add(name, account.id, self._stores.clock.now())
-        except AlreadyThere:
-            if self._stores.projects.find_owner(name) != account.id:
-                raise Conflict(f"The project name {name} is taken; choose another.") from None
-            return False
-        return True
 
     def own_projects(self, account: Account) -> list[str] | None:
         """The names of the caller's projects; None means every project (admins)."""
@@ -47,26 +50,30 @@ class Tasks:
         if owner is None or (owner != account.id and account.role is not Role.ADMIN):
             raise NotFound(f"There is no project {name} of yours.")
 
-    def add(self, account: Account, project: str, *, name: str, job: Job, rows_per_chunk: int) -> Task:
-        """Make a waiting task without data yet; raises BadInput for a job that could never run."""
+    def add(self, account: Account, project: str, wish: Wish) -> Task:
+        """Make a waiting task without data yet; raises BadInput for a job that could never run.
+
+        A wish without a rule for checking answers takes the project's.
+        """
         self.require_project(account, project)
-        try:
-            asked = placeholders(job.action)
-        except BadAction as error:
-            raise BadInput(str(error)) from error
-        if asked and rows_per_chunk > 1:
-            raise BadInput(
-                "An action with {field} placeholders needs rows_per_chunk 1: many rows come on stdin only."
-            )
+        _require_sound(wish)
+        of_project = self._stores.projects.find(project) if wish.validation is None else None
+        rule = wish.validation or (of_project.validation if of_project else None) or Validation()
         task = Task(
             id=uuid.uuid4().hex[:16],
             project=project,
             owner=account.id,
-            name=name,
-            job=job,
-            rows_per_chunk=rows_per_chunk,
+            name=wish.name,
+            job=wish.job,
+            rows_per_chunk=wish.rows_per_chunk,
+            priority=wish.priority,
+            validation=rule,
+            validator=wish.validator if wish.validation else (of_project.validator if of_project else None),
             created=self._stores.clock.now(),
         )
+        if task.validator is not None:
+            # First: a task whose answers nobody could compare must not come into being.
+            self._stores.tasks.add(companion(task, task.created))
         self._stores.tasks.add(task)
         return task
 
@@ -112,10 +119,6 @@ class Tasks:
             raise Conflict("The task is complete already.")
         return self.get(account, task_id)
 
-    def project_names(self, account: Account) -> list[str]:
-        """The names of the projects that the caller may see."""
-        return self._stores.projects.names(None if account.role is Role.ADMIN else account.id)
-
     def ids(self, account: Account, task_id: str | None) -> list[str] | None:
         """The ids of the caller's tasks, or of the one named; None means every task (admins)."""
         if task_id is not None:
@@ -129,3 +132,21 @@ class Tasks:
         if task_id is not None:
             return [self.get(account, task_id)]
         return self.of(account, project)
+
+
+def _require_sound(wish: Wish) -> None:
+    for job in (wish.job, wish.validator):
+        if job is not None and (size := job_bytes(job)) > MAX_JOB:
+            raise BadInput(f"action and env have together {size} bytes, more than {MAX_JOB}.")
+    try:
+        asked = placeholders(wish.job.action)
+        if wish.validator is not None and placeholders(wish.validator.action):
+            raise BadInput(
+                "A validator's action has no {field} placeholders: what it compares comes on stdin."
+            )
+    except BadAction as error:
+        raise BadInput(str(error)) from error
+    if asked and wish.rows_per_chunk > 1:
+        raise BadInput(
+            "An action with {field} placeholders needs rows_per_chunk 1: many rows come on stdin only."
+        )

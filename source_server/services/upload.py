@@ -146,11 +146,18 @@ class ReceiveUpload:
     def _abandon(self, task: Task, attempt: Upload) -> None:
         try:
             # Fenced first: nobody can seal what is being removed. Freed last: a crash leaves it to housekeeping.
-            self._stores.tasks.fence_upload(task.id, attempt.attempt)
+            fenced = self._stores.tasks.fence_upload(task.id, attempt.attempt)
+            if not fenced and self._is_sealed(task, attempt):
+                return  # only the answer to the seal was lost: this is the task's data
             self._stores.chunks.remove_upload(task.id, attempt.attempt)
             self._stores.tasks.free_upload(task.id, attempt.attempt)
         except Unavailable as error:
             log.warning("failed upload left to housekeeping", extra={"task": task.id, "reason": str(error)})
+
+    def _is_sealed(self, task: Task, attempt: Upload) -> bool:
+        found = self._stores.tasks.find(task.id)
+        upload = None if found is None else found.upload
+        return upload is not None and upload.complete and upload.attempt == attempt.attempt
 
 
 def _batches(cuts: Iterable[Cut]) -> Iterator[list[Cut]]:
@@ -175,6 +182,8 @@ def _chunk(task: Task, attempt: Upload, one: Cut) -> Chunk:
         r=random.random(),
         rev=new_rev(),
         upload=attempt.attempt,
+        replicas=task.validation.first_replicas,
+        wanted=task.validation.first_replicas,
         input=one.text,
         rows=one.rows,
         first_row=one.first_row,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from pymongo.database import Database
 
 from source_server.domain.account import Account, Role
+from source_server.domain.trust import Standing
 from source_server.stores.gate import Document, Gate
 
 
@@ -47,6 +49,11 @@ class Accounts:
         found = self._gate.find_one({"name": name})
         return None if found is None else _account(found)
 
+    def find_by_pseudonym(self, pseudonym: str) -> Account | None:
+        """The account of this pseudonym, or None."""
+        found = self._gate.find_one({"pseudonym": pseudonym})
+        return None if found is None else _account(found)
+
     def all(self) -> list[Account]:
         """Every account, by name."""
         return [_account(document) for document in self._gate.find({}, sort=[("name", 1)])]
@@ -55,6 +62,20 @@ class Accounts:
         """account id -> pseudonym."""
         found = self._gate.find({"_id": {"$in": list(ids)}}, {"pseudonym": 1})
         return {document["_id"]: document["pseudonym"] for document in found}
+
+    def standing(self, ids: Iterable[str]) -> dict[str, Standing]:
+        """account id -> its record of agreement; unknown ids are absent."""
+        shown = {"agreed": 1, "first_agreed": 1}
+        found = self._gate.find({"_id": {"$in": list(ids)}}, shown)
+        return {
+            one["_id"]: Standing(agreed=one.get("agreed", 0), first_agreed=one.get("first_agreed"))
+            for one in found
+        }
+
+    def agreed(self, account: str, now: datetime) -> None:
+        """One more of its answers was found right. A lost write makes it prove itself a little longer."""
+        change = {"$inc": {"agreed": 1}, "$min": {"first_agreed": now}}
+        self._gate.update_one({"_id": account}, change, quick=True)
 
 
 def _account(document: Document) -> Account:

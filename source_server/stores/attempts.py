@@ -1,20 +1,28 @@
-"""Stored attempts: `results` (answers) and `errors` (failures). Append-only but for the verdict, which is set once."""
+"""Stored attempts: answers here, failures in `errors`. Append-only but for the verdict, which is set once."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pymongo.database import Database
 
-from source_server.domain.attempt import Attempt, Origin, Outcome, Verdict, digest, signature, stored_id
+from source_server.domain.attempt import (
+    BAD_DATA,
+    Attempt,
+    Origin,
+    Outcome,
+    Verdict,
+    digest,
+    stored_id,
+)
 from source_server.domain.chunk import Chunk
 from source_server.stores.gate import Document, Gate
 
-DIFFERENT_RESULTS = 2  #: most different results kept of one container for one chunk
-DIFFERENT_ERRORS = 16  #: and errors: more than a chunk can fail before it is set aside
+DIFFERENT_RESULTS = 2  #: most different results kept of one container for one run of a chunk
+DIFFERENT_ERRORS = 2  #: and errors for one lease
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +38,17 @@ class Stored:
     digest: str
     verdict: Verdict
     signature: str | None = None  #: of an error
+    bad_data: bool = False  #: of an error: exit 65
+    platform: str = ""  #: of a result: see `same` of a quorum
+    established: bool = False  #: of a result: whether its account had a long record of agreement
+    canary: bool = False  #: of a result: it came under a lease that was only a test
 
 
-class _Attempts:
+class Attempts:
     """What results and errors have in common."""
 
     name: str
+    given_by: tuple[str, ...] = ("chunk", "run")  #: within which a container's different ones are counted
     decide_from = (
         "chunk",
         "run",
@@ -47,6 +60,10 @@ class _Attempts:
         "digest",
         "verdict",
         "signature",
+        "exit",
+        "platform",
+        "established",
+        "canary",
     )
 
     def __init__(self, database: Database[Document]) -> None:
@@ -62,13 +79,18 @@ class _Attempts:
         """Store each unless it is there; a majority has all of them when this returns."""
         self._gate.put_if_absent(documents)
 
-    def given(self, chunk_ids: Iterable[str], container: str) -> dict[str, set[str]]:
-        """chunk -> ids of what this container has already delivered for it."""
+    def given(self, chunk_ids: Iterable[str], container: str) -> dict[tuple[str | int, ...], set[str]]:
+        """What of `given_by` -> digests of what this container has already delivered for these chunks."""
         query = {"chunk": {"$in": list(chunk_ids)}, "container": container}
-        found: dict[str, set[str]] = {}
-        for document in self._gate.find(query, {"chunk": 1}):
-            found.setdefault(document["chunk"], set()).add(document["_id"])
+        found: dict[tuple[str | int, ...], set[str]] = {}
+        for document in self._gate.find(query, dict.fromkeys((*self.given_by, "digest"), 1)):
+            found.setdefault(tuple(document[name] for name in self.given_by), set()).add(document["digest"])
         return found
+
+    def history(self, chunk: str, *, limit: int) -> list[Document]:
+        """The chunk's newest attempts, newest first, without what they said."""
+        unread = {"answer": 0, "stdout_tail": 0, "stderr_tail": 0}
+        return self._gate.find({"chunk": chunk}, unread, sort=[("stored", -1)], limit=limit)
 
     def unsettled(self, *, before: datetime, limit: int) -> list[Stored]:
         """What was stored before that instant and has no verdict yet, oldest first."""
@@ -80,9 +102,10 @@ class _Attempts:
         return self._stored(self._gate.find({"_id": {"$in": list(ids)}}, self._shown()))
 
     def settle(self, ids: Sequence[str], verdict: Verdict) -> None:
-        """Set the verdict of those that have none yet."""
+        """Set the verdict of those that have none yet; a candidate's is still to come."""
         if ids:
-            query = {"_id": {"$in": list(ids)}, "verdict": Verdict.NEW.value}
+            open_ = [Verdict.NEW.value, *([] if verdict is Verdict.CANDIDATE else [Verdict.CANDIDATE.value])]
+            query = {"_id": {"$in": list(ids)}, "verdict": {"$in": open_}}
             self._gate.update_many(query, {"$set": {"verdict": verdict.value}})
 
     def _shown(self) -> dict[str, int]:
@@ -101,15 +124,75 @@ class _Attempts:
                 digest=one["digest"],
                 verdict=Verdict(one["verdict"]),
                 signature=one.get("signature"),
+                bad_data=one.get("exit") == BAD_DATA,
+                platform=one.get("platform", ""),
+                established=one.get("established", False),
+                canary=one.get("canary", False),
             )
             for one in documents
         ]
 
 
-class Results(_Attempts):
+class Results(Attempts):
     """Answers, each stored for good against the container, host and account that gave it."""
 
     name = "results"
+
+    def ensure_indexes(self) -> None:
+        """As for all attempts, what a host answered without a second opinion, and what became suspect of it."""
+        super().ensure_indexes()
+        waiting = {"verdict": Verdict.CANDIDATE.value}
+        self._gate.index([("verdict", 1), ("_id", 1)], name="waiting", partialFilterExpression=waiting)
+        unchecked = {"unchecked": True}
+        self._gate.index(
+            [("account", 1), ("host", 1), ("stored", 1)], name="unchecked", partialFilterExpression=unchecked
+        )
+        suspect = {"suspect": True}
+        self._gate.index([("task", 1), ("_id", 1)], name="suspect", partialFilterExpression=suspect)
+
+    def waiting(self, *, before: datetime, limit: int) -> list[Stored]:
+        """Some candidates stored before that instant, from a random place on: nearly all wait for others, but one
+        whose verdict a crash swallowed is found in time."""
+        query = {"verdict": Verdict.CANDIDATE.value, "stored": {"$lt": before}}
+        start = {"_id": {"$gte": secrets.token_hex(20)}}
+        order = [("_id", 1)]
+        found = self._gate.find({**query, **start}, self._shown(), sort=order, limit=limit)
+        if len(found) < limit:
+            found += self._gate.find(query, self._shown(), sort=order, limit=limit - len(found))
+        return self._stored({one["_id"]: one for one in found}.values())
+
+    def answers(self, ids: Sequence[str]) -> dict[str, str]:
+        """id -> answer; those whose payload was dropped are absent."""
+        found = self._gate.find({"_id": {"$in": list(ids)}}, {"answer": 1})
+        return {one["_id"]: one["answer"] for one in found if "answer" in one}
+
+    def mark_unchecked(self, ids: Sequence[str]) -> None:
+        """These were accepted without a second opinion."""
+        if ids:
+            self._gate.update_many({"_id": {"$in": list(ids)}}, {"$set": {"unchecked": True}})
+
+    def mark_suspect(self, account: str, host: str, since: datetime) -> int:
+        """What this host answered unchecked after that instant is suspect; how many results."""
+        query = {"account": account, "host": host, "stored": {"$gt": since}, "unchecked": True}
+        return self._gate.update_many({**query, "suspect": {"$ne": True}}, {"$set": {"suspect": True}})
+
+    def suspects(self, ids: Sequence[str]) -> set[str]:
+        """Which of these results are suspect."""
+        query = {"_id": {"$in": list(ids)}, "unchecked": True, "suspect": True}
+        return {one["_id"] for one in self._gate.find(query, {"_id": 1})}
+
+    def suspects_of(self, task: str, *, after: str, limit: int) -> list[tuple[str, str]]:
+        """(id, chunk) of the task's suspect results, in the order of their ids, from behind `after` on."""
+        query = {"task": task, "suspect": True, "_id": {"$gt": after}}
+        found = self._gate.find(query, {"chunk": 1}, sort=[("_id", 1)], limit=limit)
+        return [(one["_id"], one["chunk"]) for one in found]
+
+    def first(self, task: str, *, limit: int) -> list[tuple[datetime, str]] | None:
+        """(instant, host) of the task's answers, earliest first; None where there are more than `limit`."""
+        # No index by task, which every result would have to pay for: a chunk's id begins with its task's.
+        ids = {"chunk": {"$gte": f"{task}.", "$lt": f"{task}/"}}
+        found = self._gate.find(ids, {"stored": 1, "host": 1}, limit=limit + 1)
+        return None if len(found) > limit else sorted((one["stored"], one["host"]) for one in found)
 
     def full(self, ids: Sequence[str]) -> dict[str, Document]:
         """The whole documents by id, for the export."""
@@ -121,39 +204,24 @@ class Results(_Attempts):
             self._gate.update_many({"_id": {"$in": list(ids)}}, {"$unset": {"answer": ""}})
 
 
-class Errors(_Attempts):
-    """Failed attempts, kept with exit, signal, stderr's tail and origin."""
-
-    name = "errors"
-
-    def ensure_indexes(self) -> None:
-        """As for results, and by task for the list of errors."""
-        super().ensure_indexes()
-        self._gate.index([("task", 1), ("stored", 1)], name="task")
-
-    def page(self, tasks: Sequence[str] | None, *, after: str | None, limit: int) -> list[Document]:
-        """Errors of these tasks (None: of all), oldest first, from behind the one with the id `after` on."""
-        query: dict[str, Any] = {} if tasks is None else {"task": {"$in": list(tasks)}}
-        last = None if after is None else self._gate.find_one({"_id": after}, {"stored": 1})
-        if last is not None:
-            later = {"stored": {"$gt": last["stored"]}}
-            query["$or"] = [later, {"stored": last["stored"], "_id": {"$gt": last["_id"]}}]
-        return self._gate.find(query, sort=[("stored", 1), ("_id", 1)], limit=limit)
-
-
-def result_document(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:
-    """What is stored of an answer."""
-    return {**_shared(attempt, origin, chunk, now), "answer": attempt.stdout}
-
-
-def error_document(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:
-    """What is stored of a failure."""
+def result_document(
+    attempt: Attempt,
+    origin: Origin,
+    chunk: Chunk,
+    now: datetime,
+    *,
+    platform: str = "",
+    established: bool = False,
+    unchecked: bool = False,
+) -> Document:
+    """What is stored of an answer. `unchecked`: its task takes the first answer, with no second opinion."""
     return {
-        **_shared(attempt, origin, chunk, now),
-        "outcome": attempt.outcome.value,
-        "signature": signature(attempt),
-        "stderr_tail": attempt.stderr_tail,
-        "stdout_tail": attempt.stdout[-1024:],
+        **shared_fields(attempt, origin, chunk, now),
+        "answer": attempt.stdout,
+        "platform": platform,
+        "established": established,
+        **({"unchecked": True} if unchecked else {}),
+        "canary": any(lease.canary and lease.container == origin.container for lease in chunk.leases),
     }
 
 
@@ -162,7 +230,8 @@ def is_answer(attempt: Attempt) -> bool:
     return attempt.outcome is Outcome.OK
 
 
-def _shared(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:
+def shared_fields(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:
+    """What is stored of an answer as of a failure."""
     return {
         "_id": stored_id(attempt),
         "chunk": attempt.chunk,

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
 from datetime import datetime
-from typing import Any
 
 from pymongo.database import Database
 
-from source_server.domain.chunk import (
-    OPEN_STATES,
-    Candidate,
-    Chunk,
-    ChunkState,
-    Failure,
-    Holder,
-    Lease,
+from source_server.domain.chunk import OPEN_STATES, Chunk, ChunkState, Holder
+from source_server.stores.chunk_documents import (
+    NO_INPUT,
+    chunk_document,
+    difference,
+    holder_document,
+    read_chunk,
 )
 from source_server.stores.gate import Document, Gate
 
 LEASED_CHUNKS = {"leases.until": {"$exists": True}}
-NO_INPUT = {"input": 0}
 
 
 class Chunks:
@@ -32,15 +29,17 @@ class Chunks:
         self._gate = Gate(database, "chunks")
 
     def ensure_indexes(self) -> None:
-        """The three indexes that claims, heartbeats and expiry need, and no other."""
+        """The five that claims, heartbeats, expiry, limits of hosts and pauses after failures need, and no other."""
         self._gate.index([("task", 1), ("state", 1), ("assigned", 1), ("r", 1)], name="claim")
-        for part in ("token", "until"):
+        for part in ("token", "until", "host"):
             path = f"leases.{part}"
             self._gate.index([(path, 1)], name=part, partialFilterExpression={path: {"$exists": True}})
+        delayed = {"state": ChunkState.DELAYED.value}
+        self._gate.index([("task", 1), ("not_before", 1)], name="rested", partialFilterExpression=delayed)
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """Store new chunks; raises AlreadyThere if one of the ids exists."""
-        self._gate.insert_many([_document(chunk) for chunk in chunks])
+        self._gate.insert_many([chunk_document(chunk) for chunk in chunks])
 
     def read(
         self, ids: Iterable[str], *, with_input: bool = False, majority: bool = False
@@ -48,7 +47,7 @@ class Chunks:
         """The chunks with these ids, by id; unknown ids are absent."""
         fields_ = None if with_input else NO_INPUT
         found = self._gate.find({"_id": {"$in": list(ids)}}, fields_, majority=majority)
-        return {document["_id"]: _chunk(document) for document in found}
+        return {document["_id"]: read_chunk(document) for document in found}
 
     def find(self, chunk_id: str) -> Chunk | None:
         """The chunk with this id and its input, or None."""
@@ -61,7 +60,7 @@ class Chunks:
         """
         fresh = {old.id: secrets.randbits(62) for old, _ in changes}
         updates = [
-            ({"_id": old.id, "rev": old.rev}, {"$set": {**_difference(old, new), "rev": fresh[old.id]}})
+            ({"_id": old.id, "rev": old.rev}, {"$set": {**difference(old, new), "rev": fresh[old.id]}})
             for old, new in changes
         ]
         matched = self._gate.guarded(updates, quick=quick)
@@ -72,28 +71,14 @@ class Chunks:
         found = self._gate.find({"_id": {"$in": list(fresh)}}, {"rev": 1})
         return {document["_id"] for document in found if document["rev"] == fresh[document["_id"]]}
 
-    def candidates(
-        self, task: str, upload: str, assigned: Holder | None, *, start: float, limit: int
-    ) -> list[Chunk]:
-        """Ready chunks of the task with this assignment, in random order from `start` on, then round."""
-        query = {
-            "task": task,
-            "state": ChunkState.READY.value,
-            "assigned": _holder(assigned),
-            "upload": upload,
-        }
-        order = [("r", 1)]
-        found = self._gate.find({**query, "r": {"$gte": start}}, NO_INPUT, sort=order, limit=limit)
-        if len(found) < limit:
-            found += self._gate.find(
-                {**query, "r": {"$lt": start}}, NO_INPUT, sort=order, limit=limit - len(found)
-            )
-        return [_chunk(document) for document in found]
-
     def dealt(self, tasks: Sequence[str], holder: Holder, *, limit: int) -> list[Chunk]:
         """Ready chunks of these tasks that were assigned to this container's life."""
-        query = {"task": {"$in": list(tasks)}, "state": ChunkState.READY.value, "assigned": _holder(holder)}
-        return [_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+        query = {
+            "task": {"$in": list(tasks)},
+            "state": ChunkState.READY.value,
+            "assigned": holder_document(holder),
+        }
+        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
 
     def under_token(self, tokens: Sequence[str], *, with_input: bool = False) -> list[Chunk]:
         """The chunks that have a lease with one of these claim tokens, by number."""
@@ -101,14 +86,41 @@ class Chunks:
             return []
         fields_ = None if with_input else NO_INPUT
         found = self._gate.find({"leases.token": {"$in": list(tokens)}}, fields_, sort=[("n", 1)])
-        return [_chunk(document) for document in found]
+        return [read_chunk(document) for document in found]
 
-    def leased(self, life: str | None = None) -> list[Chunk]:
-        """The chunks that anyone, or this life, has leased."""
-        query: dict[str, Any] = dict(LEASED_CHUNKS)
-        if life is not None:
-            query["leases.life"] = life
-        return [_chunk(document) for document in self._gate.find(query, NO_INPUT)]
+    def leased(self, lives: Iterable[str], *, host: str | None = None, limit: int) -> list[Chunk]:
+        """Some of the chunks that these lives have leased; quick for lives on one host that is named."""
+        query = {
+            "leases.life": {"$in": list(lives)},
+            **(LEASED_CHUNKS if host is None else {"leases.host": host}),
+        }
+        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+
+    def in_flight(self, account: str, host: str) -> int:
+        """How many chunks this account's host has leased."""
+        own = {"leases": {"$elemMatch": {"host": host, "account": account}}}
+        return self._gate.count({"leases.host": host, **own})
+
+    def in_flight_under(self, host: str, *, at_most: int) -> int:
+        """How many chunks are leased under this host's id, whoever's it is: from the index alone, up to `at_most`."""
+        return self._gate.count({"leases.host": host}, limit=at_most)
+
+    def tokens_out(self) -> dict[tuple[str, str], datetime]:
+        """(life, claim token) -> when the oldest lease under it began, for all leases there are."""
+        rows = self._gate.aggregate(
+            [
+                {"$match": LEASED_CHUNKS},
+                {"$project": {"_id": 0, "leases.life": 1, "leases.token": 1, "leases.since": 1}},
+                {"$unwind": "$leases"},
+                {
+                    "$group": {
+                        "_id": {"life": "$leases.life", "token": "$leases.token"},
+                        "since": {"$min": "$leases.since"},
+                    }
+                },
+            ]
+        )
+        return {(row["_id"]["life"], row["_id"]["token"]): row["since"] for row in rows}
 
     def leased_lives(self) -> set[str]:
         """The lives that hold any lease."""
@@ -117,17 +129,28 @@ class Chunks:
     def expired(self, now: datetime, *, limit: int) -> list[Chunk]:
         """Chunks with a lease whose deadline has passed."""
         query = {"leases.until": {"$lt": now}}
-        return [_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
 
     def rested(self, task: str, now: datetime, *, limit: int) -> list[Chunk]:
         """Delayed chunks of the task whose pause is over."""
         query = {"task": task, "state": ChunkState.DELAYED.value, "not_before": {"$lte": now}}
-        return [_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+
+    def validating(self, task: str, *, limit: int) -> list[str]:
+        """Ids of some chunks of the task whose candidates wait for a verdict, from a random place on."""
+        query = {"task": task, "state": ChunkState.VALIDATING.value, "assigned": None}
+        order = [("r", 1)]
+        found = self._gate.find(
+            {**query, "r": {"$gte": random.random()}}, {"_id": 1}, sort=order, limit=limit
+        )
+        if len(found) < limit:
+            found += self._gate.find(query, {"_id": 1}, sort=order, limit=limit - len(found))
+        return list({one["_id"]: None for one in found})
 
     def open(self, task: str, *, limit: int) -> list[Chunk]:
         """Some chunks of the task that are neither done, quarantined nor cancelled."""
         query = {"task": task, "state": {"$in": [state.value for state in OPEN_STATES]}}
-        return [_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
 
     def any_in(self, task: str, upload: str, states: Sequence[ChunkState]) -> bool:
         """Whether a majority's view of the task has a chunk in one of these states, of that upload attempt."""
@@ -151,30 +174,59 @@ class Chunks:
         )
         return {(row["_id"]["container"], row["_id"]["life"]): row["n"] for row in rows}
 
-    def leased_by(self) -> dict[str, int]:
-        """container -> chunks it has leased."""
+    def dealt_lives(self, task: str) -> set[tuple[str, str]]:
+        """(container, life) of those that ready chunks of the task are assigned to; looks at one chunk of each."""
+        query = {"task": task, "state": ChunkState.READY.value, "assigned": {"$gt": {}}}
+        return {(one["container"], one["life"]) for one in self._gate.distinct("assigned", query)}
+
+    def leased_by(self) -> dict[tuple[str, str], int]:
+        """(container, life) -> chunks it has leased."""
         rows = self._gate.aggregate(
             [
                 {"$match": LEASED_CHUNKS},
+                {"$project": {"_id": 0, "leases.container": 1, "leases.life": 1}},
                 {"$unwind": "$leases"},
-                {"$group": {"_id": "$leases.container", "n": {"$sum": 1}}},
+                {
+                    "$group": {
+                        "_id": {"container": "$leases.container", "life": "$leases.life"},
+                        "n": {"$sum": 1},
+                    }
+                },
             ]
         )
-        return {row["_id"]: row["n"] for row in rows}
+        return {(row["_id"]["container"], row["_id"]["life"]): row["n"] for row in rows}
+
+    def undealt(self, task: str, upload: str, *, after: float, limit: int) -> list[Chunk]:
+        """Ready chunks of the task that are assigned to nobody, in the order of `r`, from behind `after` on."""
+        query = {
+            "task": task,
+            "state": ChunkState.READY.value,
+            "assigned": None,
+            "upload": upload,
+            "r": {"$gt": after},
+        }
+        found = self._gate.find(query, NO_INPUT, sort=[("r", 1)], limit=limit)
+        return [read_chunk(document) for document in found]
+
+    def ready(self, tasks: Sequence[str], *, at_most: int) -> int:
+        """How many chunks of these tasks are ready, dealt to somebody or not; stops counting at `at_most`."""
+        ready = {"task": {"$in": list(tasks)}, "state": ChunkState.READY.value}
+        return self._gate.count(ready, limit=at_most) if tasks else 0
 
     def unassigned(self, task: str) -> int:
         """How many ready chunks of the task are assigned to nobody."""
         return self._gate.count({"task": task, "state": ChunkState.READY.value, "assigned": None})
 
-    def unassign_all(self, tasks: Sequence[str], holder: Holder) -> int:
-        """Give back all of a life's assignments in these tasks, in one pass; how many."""
-        query = {"task": {"$in": list(tasks)}, "state": ChunkState.READY.value, "assigned": _holder(holder)}
-        freed = 0
-        # In batches: one update of a million documents takes longer than a socket waits.
-        while ids := [one["_id"] for one in self._gate.find(query, {"_id": 1}, limit=10_000)]:
-            change = {"$set": {"assigned": None, "rev": secrets.randbits(62)}}
-            freed += self._gate.update_many({**query, "_id": {"$in": ids}}, change)
-        return freed
+    def unassign(self, tasks: Sequence[str], holder: Holder, *, limit: int) -> int:
+        """Give back up to so many of a life's assignments in these tasks, in one write; how many."""
+        held = {"state": ChunkState.READY.value, "assigned": holder_document(holder)}
+        ids = [
+            one["_id"]
+            for one in self._gate.find({"task": {"$in": list(tasks)}, **held}, {"_id": 1}, limit=limit)
+        ]
+        # By id alone: with the task named, all that the life still has would be gone through for each batch.
+        change = {"$set": {"assigned": None, "rev": secrets.randbits(62)}}
+        return self._gate.update_many({"_id": {"$in": ids}, **held}, change) if ids else 0
 
     def remove_upload(self, task: str, attempt: str) -> int:
         """Delete the chunks that this upload attempt brought, and no other's."""
@@ -195,40 +247,3 @@ class Chunks:
 def new_rev() -> int:
     """A revision for a chunk that is made new."""
     return secrets.randbits(62)
-
-
-def _holder(holder: Holder | None) -> Document | None:
-    # The order of the fields is part of an embedded document's identity in an index.
-    return None if holder is None else {"container": holder.container, "life": holder.life}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, ChunkState):
-        return value.value
-    if isinstance(value, Holder):
-        return _holder(value)
-    if isinstance(value, tuple):
-        return [asdict(item) for item in value]
-    return value
-
-
-_FIELDS = tuple(field.name for field in fields(Chunk) if field.name not in ("id", "rev"))
-
-
-def _difference(old: Chunk, new: Chunk) -> Document:
-    return {name: _value(getattr(new, name)) for name in _FIELDS if getattr(new, name) != getattr(old, name)}
-
-
-def _document(chunk: Chunk) -> Document:
-    return {"_id": chunk.id, "rev": chunk.rev, **{name: _value(getattr(chunk, name)) for name in _FIELDS}}
-
-
-def _chunk(document: Document) -> Chunk:
-    known: dict[str, Any] = {name: document[name] for name in _FIELDS if name in document}
-    assigned = known.get("assigned")
-    known["assigned"] = None if assigned is None else Holder(**assigned)
-    known["state"] = ChunkState(known["state"])
-    known["leases"] = tuple(Lease(**lease) for lease in known["leases"])
-    known["candidates"] = tuple(Candidate(**candidate) for candidate in known["candidates"])
-    known["failed"] = tuple(Failure(**failure) for failure in known["failed"])
-    return Chunk(id=document["_id"], rev=document["rev"], **known)

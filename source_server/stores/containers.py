@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pymongo.database import Database
 
 from source_server.domain.container import Container, ContainerState, Host
 from source_server.stores.gate import Document, Gate
 
+RATE_HALF_LIFE = timedelta(hours=1)
 LIVE = {"state": ContainerState.LIVE.value}
 
 
@@ -21,14 +23,16 @@ class Containers:
         self._gate = Gate(database, "containers")
 
     def ensure_indexes(self) -> None:
-        """By key (every request) and by silence (purging)."""
+        """By key (every request), by silence (purging) and by account (its bound)."""
         self._gate.index([("key_hash", 1)], name="key", unique=True, sparse=True)
         self._gate.index([("state", 1), ("last_seen", 1)], name="silence")
+        self._gate.index([("account", 1)], name="account")
 
     def register(self, container: Container, key_hash: str) -> bool:
         """Store the record of a new life; False when another account owns the id. Its earlier key ends."""
         document = {**_document(container), "key_hash": key_hash}
-        kept = {"registered": document.pop("registered")}
+        # What others say of it, and when it first came, outlives a registration.
+        kept = {name: document.pop(name) for name in ("registered", "trusted", "rate", "rate_as_of")}
         owned = {"_id": container.id, "account": container.account}
         if self._gate.update_one(owned, {"$set": document}):
             return True
@@ -36,6 +40,10 @@ class Containers:
             return False
         self._gate.insert({"_id": container.id, **document, **kept})
         return True
+
+    def known_of(self, account: str) -> int:
+        """How many records the account has, dead ones among them."""
+        return self._gate.count({"account": account})
 
     def find(self, container_id: str) -> Container | None:
         """The record with this id, or None."""
@@ -52,9 +60,10 @@ class Containers:
         containers = [_container(document) for document in found]
         return sorted(containers, key=lambda one: (one.state is not ContainerState.LIVE, one.id))
 
-    def live(self) -> list[Container]:
-        """The live ones, by id."""
-        return [_container(document) for document in self._gate.find(LIVE, sort=[("_id", 1)])]
+    def live(self, *, with_held: bool = True) -> list[Container]:
+        """The live ones, by id; without what they hold they are lighter by far."""
+        shown = None if with_held else {"held": 0}
+        return [_container(document) for document in self._gate.find(LIVE, shown, sort=[("_id", 1)])]
 
     def live_lives(self) -> set[str]:
         """The current lives of live containers."""
@@ -68,6 +77,22 @@ class Containers:
         pairs = [[token, count] for token, count in held.items()]
         change = {"beat": beat, "held": pairs, "paused": paused, "last_seen": now}
         return self._gate.update_one(guard, {"$set": change}, quick=True)
+
+    def set_trusted(self, container_id: str, trusted: bool) -> bool:
+        """The operator trusts this container with validators, or no longer; False when there is none of this id."""
+        return self._gate.update_one({"_id": container_id}, {"$set": {"trusted": trusted}})
+
+    def add_accepted(self, counts: Mapping[str, int], now: datetime) -> None:
+        """So many more results of each container were accepted: its rate, which forgets half in an hour, rises."""
+        age = {"$subtract": [now, {"$ifNull": ["$rate_as_of", now]}]}
+        halves = {"$divide": [{"$max": [age, 0]}, RATE_HALF_LIFE / timedelta(milliseconds=1)]}
+        left = {"$multiply": [{"$ifNull": ["$rate", 0.0]}, {"$pow": [0.5, halves]}]}
+        updates = [
+            # At a steady pace of n an hour, what has not been forgotten comes to n / ln 2.
+            ({"_id": one}, [{"$set": {"rate": {"$add": [left, count * math.log(2)]}, "rate_as_of": now}}])
+            for one, count in counts.items()
+        ]
+        self._gate.guarded(updates, quick=True)
 
     def silent(self, before: datetime) -> list[Container]:
         """Live containers last seen before that instant."""
@@ -102,7 +127,7 @@ def _container(document: Document) -> Container:
     known["state"] = ContainerState(known["state"])
     known["runtimes"] = tuple(known["runtimes"])
     for name in ("labels", "resources", "held"):
-        known[name] = dict(known[name])
+        known[name] = dict(known.get(name, ()))
     return Container(id=document["_id"], **known)
 
 

@@ -8,13 +8,20 @@ from typing import Any
 from pymongo.database import Database
 
 from source_server.stores.accounts import Accounts
-from source_server.stores.attempts import Errors, Results
+from source_server.stores.attempts import Results
 from source_server.stores.chunks import Chunks
 from source_server.stores.connection import PrimaryClock, connect
 from source_server.stores.containers import Containers
 from source_server.stores.deals import Deals
+from source_server.stores.error_groups import ErrorGroups
+from source_server.stores.errors import Errors
+from source_server.stores.hosts import Hosts
 from source_server.stores.meta import SCHEMA, Meta, SchemaUnknown
+from source_server.stores.paces import Paces
+from source_server.stores.rounds import Rounds
+from source_server.stores.set_aside import SetAside
 from source_server.stores.tasks import Projects, Tasks
+from source_server.stores.windows import Windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +30,17 @@ class Stores:
 
     accounts: Accounts
     containers: Containers
+    hosts: Hosts
     projects: Projects
     tasks: Tasks
+    rounds: Rounds
     chunks: Chunks
+    set_aside: SetAside
+    windows: Windows
+    paces: Paces
     results: Results
     errors: Errors
+    error_groups: ErrorGroups
     deals: Deals
     meta: Meta
     clock: PrimaryClock
@@ -43,11 +56,17 @@ def stores_of(database: Database[dict[str, Any]]) -> Stores:
     return Stores(
         accounts=Accounts(database),
         containers=Containers(database),
+        hosts=Hosts(database),
         projects=Projects(database),
         tasks=Tasks(database),
+        rounds=Rounds(database),
         chunks=Chunks(database),
+        set_aside=SetAside(database),
+        windows=Windows(database),
+        paces=Paces(database),
         results=Results(database),
         errors=Errors(database),
+        error_groups=ErrorGroups(database),
         deals=Deals(database),
         meta=Meta(database),
         clock=PrimaryClock(database),
@@ -68,10 +87,12 @@ def migrate(stores: Stores) -> str:
     for store in (
         stores.accounts,
         stores.containers,
+        stores.hosts,
         stores.tasks,
         stores.chunks,
         stores.results,
         stores.errors,
+        stores.error_groups,
         stores.deals,
     ):
         store.ensure_indexes()

@@ -126,7 +126,7 @@ class Gate:
         with translated():
             return self._for_writing(quick).update_many(query, change).modified_count
 
-    def guarded(self, updates: Sequence[tuple[Filter, Document]], *, quick: bool = False) -> int:
+    def guarded(self, updates: Sequence[tuple[Filter, Any]], *, quick: bool = False) -> int:
         """Many single-document updates in one round trip; the number that still matched their guard."""
         if not updates:
             return 0
@@ -139,10 +139,11 @@ class Gate:
         with translated():
             return self._durable.delete_many(query).deleted_count
 
-    def count(self, query: Filter) -> int:
-        """How many documents match."""
+    def count(self, query: Filter, *, limit: int = 0) -> int:
+        """How many documents match, counting up to `limit` (0: all)."""
+        bound: dict[str, Any] = {"limit": limit} if limit else {}
         with translated():
-            return self._durable.count_documents(query)
+            return self._durable.count_documents(query, **bound)
 
     def distinct(self, field: str, query: Filter) -> list[Any]:
         """The distinct values of a field among the matching documents."""

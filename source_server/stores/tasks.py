@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pymongo.database import Database
 
+from source_server.domain.project import Project
+from source_server.domain.requirements import Requirement
+from source_server.domain.rounds import Round, Which
+from source_server.domain.share import HALF_LIFE
 from source_server.domain.task import Job, Task, TaskOutcome, TaskState, Upload
+from source_server.domain.validation import Comparison, Distinct, Same, Validation
 from source_server.stores.gate import Document, Gate
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -22,19 +27,52 @@ class Projects:
     def __init__(self, database: Database[Document]) -> None:
         self._gate = Gate(database, "projects")
 
-    def add(self, name: str, owner: str, now: datetime) -> None:
+    def add(self, project: Project) -> None:
         """Store a new project; raises AlreadyThere."""
-        self._gate.insert({"_id": name, "owner": owner, "created": now})
+        document = {**asdict(project), **_rule_documents(project.validation, project.validator)}
+        self._gate.insert({"_id": document.pop("id"), **document})
+
+    def find(self, name: str) -> Project | None:
+        """The project of this name, or None."""
+        return self.read([name]).get(name)
+
+    def read(self, names: Sequence[str]) -> dict[str, Project]:
+        """The projects of these names, by name; unknown ones are absent."""
+        found = self._gate.find({"_id": {"$in": list(names)}})
+        return {one["_id"]: _project(one) for one in found}
 
     def find_owner(self, name: str) -> str | None:
         """The account that owns the project, or None where there is no such project."""
-        found = self._gate.find_one({"_id": name}, {"owner": 1})
-        return None if found is None else str(found["owner"])
+        found = self.find(name)
+        return None if found is None else found.owner
 
     def names(self, owner: str | None) -> list[str]:
         """The projects of this account (None: of all), by name."""
         query = {} if owner is None else {"owner": owner}
         return [document["_id"] for document in self._gate.find(query, {"_id": 1}, sort=[("_id", 1)])]
+
+    def set_rule(self, name: str, validation: Validation | None, validator: Job | None) -> bool:
+        """How answers of its later tasks are checked; False when there is none of this name."""
+        return self._gate.update_one({"_id": name}, {"$set": _rule_documents(validation, validator)})
+
+    def change(self, name: str, **fields_: Any) -> bool:
+        """Set these fields of the project; False when there is none of this name."""
+        return self._gate.update_one({"_id": name}, {"$set": fields_})
+
+    def use(self, name: str, seconds: float, now: datetime, *, at_least: float) -> None:
+        """Add machine time to a project's usage, which decays; a newcomer's begins at `at_least`."""
+        age = {"$subtract": [now, {"$ifNull": ["$usage_as_of", now]}]}
+        halves = {"$divide": [{"$max": [age, 0]}, HALF_LIFE / timedelta(milliseconds=1)]}
+        left = {"$multiply": [{"$ifNull": ["$usage", at_least]}, {"$pow": [0.5, halves]}]}
+        change = {"usage": {"$add": [left, seconds]}, "usage_as_of": now}
+        self._gate.update_one({"_id": name}, [{"$set": change}], quick=True)
+
+
+def _project(document: Document) -> Project:
+    known = {name: value for name, value in document.items() if name != "_id"}
+    known["validation"] = _validation(known["validation"]) if known.get("validation") else None
+    known["validator"] = _job(known["validator"]) if known.get("validator") else None
+    return Project(id=document["_id"], **known)
 
 
 class Tasks:
@@ -50,11 +88,7 @@ class Tasks:
 
     def add(self, task: Task) -> None:
         """Store a new task; raises AlreadyThere."""
-        document = {**asdict(task), "_id": task.id, "state": task.state.value}
-        del document["id"]
-        # A job's environment is a mapping of names that a scientist chose: values here, never keys.
-        document["job"]["env"] = [[name, value] for name, value in task.job.env.items()]
-        self._gate.insert(document)
+        self._gate.insert(_document(task))
 
     def find(self, task_id: str) -> Task | None:
         """The task with this id, or None."""
@@ -67,18 +101,29 @@ class Tasks:
 
     def of_projects(self, projects: Sequence[str] | None) -> list[Task]:
         """The tasks of these projects (None: of all), oldest first."""
-        query: dict[str, Any] = {} if projects is None else {"project": {"$in": list(projects)}}
+        query: dict[str, Any] = {"validates": None}
+        if projects is not None:
+            query["project"] = {"$in": list(projects)}
         return [_task(document) for document in self._gate.find(query, sort=[("created", 1), ("_id", 1)])]
 
-    def claimable(
-        self, images: Sequence[str | None] | None, *, limit: int, besides: Sequence[str] = ()
-    ) -> list[Task]:
-        """Running, sealed tasks whose gates are open and whose job names one of these images (None: any), longest
-        running first, `besides` left out."""
-        query: Document = {**CLAIMABLE, "_id": {"$nin": list(besides)}}
-        if images is not None:
-            query["job.image"] = {"$in": list(images)}
-        return [_task(one) for one in self._gate.find(query, sort=[("started", 1)], limit=limit)]
+    def on_offer(self, *, limit: int) -> list[Task]:
+        """Running, sealed tasks, longest running first, without what their jobs execute; paused ones are among them,
+        so that one which is resumed is there at once."""
+        query = {name: value for name, value in CLAIMABLE.items() if name != "paused"}
+        unread = {"job.action": 0, "job.env": 0, "fields": 0, "validator": 0}
+        found = self._gate.find(query, unread, sort=[("started", 1)], limit=limit)
+        return [_task(_without_contents(document)) for document in found]
+
+    def still_on_offer(self, ids: Sequence[str]) -> dict[str, Task]:
+        """Those of these tasks whose gates are open now, by id."""
+        found = self._gate.find({**CLAIMABLE, "_id": {"$in": list(ids)}})
+        return {one["_id"]: _task(one) for one in found}
+
+    def last_started(self) -> str | None:
+        """The running task that was started last; None when nothing runs."""
+        query = {"state": TaskState.RUNNING.value}
+        found = self._gate.find(query, {"_id": 1}, sort=[("started", -1)], limit=1)
+        return found[0]["_id"] if found else None
 
     def unfinished(self) -> list[Task]:
         """The tasks that wait or run, oldest first."""
@@ -90,17 +135,34 @@ class Tasks:
         guard = {"_id": task_id, "state": TaskState.WAITING.value, "sealed": True, "cancelled": False}
         return self._gate.update_one(guard, {"$set": {"state": TaskState.RUNNING.value, "started": now}})
 
-    def complete(self, task_id: str, outcome: TaskOutcome, now: datetime) -> bool:
-        """Complete a task that is not complete yet; whether this call did. A cancelled one ends as cancelled only."""
+    def complete(self, task: Task, outcome: TaskOutcome, now: datetime) -> bool:
+        """Complete a task that is not complete yet; whether this call did. A cancelled one ends as cancelled only.
+
+        Not if a round has begun since the task was read: then its chunks have to be looked at anew.
+        """
         cancelled = outcome is TaskOutcome.CANCELLED
-        guard: Document = {"_id": task_id, "cancelled": cancelled}
+        guard: Document = {**same_rounds(task), "cancelled": cancelled}
         guard["state"] = {"$ne": TaskState.COMPLETE.value} if cancelled else TaskState.RUNNING.value
         change = {"state": TaskState.COMPLETE.value, "outcome": outcome.value, "ended": now}
         return self._gate.update_one(guard, {"$set": change})
 
+    def mark_dealt(self, task_ids: Sequence[str]) -> None:
+        """A deal of these tasks has ended."""
+        guard = {"_id": {"$in": list(task_ids)}, "dealt": {"$ne": True}}
+        self._gate.update_many(guard, {"$set": {"dealt": True}})
+
     def set_paused(self, task_id: str, paused: bool) -> None:
         """Close or open the task's pause gate."""
-        self._gate.update_one({"_id": task_id}, {"$set": {"paused": paused}})
+        change: Document = {"paused": paused} if paused else {"paused": False, "paused_why": None}
+        self._gate.update_one({"_id": task_id}, {"$set": change})
+
+    def note_examined(self, task_id: str, *, paused_why: str | None) -> bool:
+        """Its first attempts have been looked at; with a reason the task pauses itself. Whether this call did."""
+        guard = {"_id": task_id, "state": TaskState.RUNNING.value, "examined": {"$ne": True}}
+        change: Document = {"examined": True}
+        if paused_why is not None:
+            change |= {"paused": True, "paused_why": paused_why}
+        return self._gate.update_one(guard, {"$set": change})
 
     def close_gate(self, task_id: str) -> bool:
         """Cancel: from here on nothing is handed out; False when the task is complete."""
@@ -142,12 +204,71 @@ class Tasks:
         return self._gate.update_one(guard, {"$set": {"upload": None}})
 
 
+def same_rounds(task: Task) -> Document:
+    """The guard that no round is under way, and none has begun since the task was read."""
+    # Tasks that an earlier release made have no `rounds`.
+    return {"_id": task.id, "round": None, "rounds": task.rounds or {"$in": [0, None]}}
+
+
+def _document(task: Task) -> Document:
+    document = {**asdict(task), "_id": task.id}
+    del document["id"]
+    for name in ("state", "outcome"):
+        chosen = getattr(task, name)
+        document[name] = None if chosen is None else chosen.value
+    return {**document, "job": _job_document(task.job), **_rule_documents(task.validation, task.validator)}
+
+
+def _rule_documents(validation: Validation | None, validator: Job | None) -> Document:
+    documents: Document = {"validation": None, "validator": None}
+    if validation is not None:
+        chosen = {name: getattr(validation, name).value for name in ("distinct", "same", "comparison")}
+        documents["validation"] = {**asdict(validation), **chosen}
+    if validator is not None:
+        documents["validator"] = _job_document(validator)
+    return documents
+
+
+def _job_document(job: Job) -> Document:
+    # A job's environment is a mapping of names that a scientist chose: values here, never keys.
+    return {**asdict(job), "env": [[name, value] for name, value in job.env.items()]}
+
+
+def _without_contents(document: Document) -> Document:
+    return {**document, "job": {**document["job"], "action": (), "env": ()}, "fields": ()}
+
+
 def _task(document: Document) -> Task:
     known = {name: value for name, value in document.items() if name != "_id"}
-    job = dict(known["job"])
-    known["job"] = Job(**{**job, "action": tuple(job["action"]), "env": dict(job["env"])})
+    for name in ("job", "validator"):
+        known[name] = None if known.get(name) is None else _job(known[name])
     known["state"] = TaskState(known["state"])
     known["outcome"] = None if known["outcome"] is None else TaskOutcome(known["outcome"])
+    known["round"] = None if known.get("round") is None else _round(known["round"])
     known["fields"] = tuple(known["fields"])
     known["upload"] = None if known["upload"] is None else Upload(**known["upload"])
+    if "validation" in known:
+        known["validation"] = _validation(known["validation"])
     return Task(id=document["_id"], **known)
+
+
+def _round(document: Document) -> Round:
+    whole = {**document, "which": Which(document["which"]), "chunks": tuple(document["chunks"])}
+    return Round(**whole)
+
+
+def _job(document: Document) -> Job:
+    requires = tuple(
+        Requirement(**{**one, "one_of": tuple(one["one_of"])}) for one in document.get("requires", ())
+    )
+    whole = {**document, "action": tuple(document["action"]), "env": dict(document["env"])}
+    return Job(**{**whole, "requires": requires})
+
+
+def _validation(document: Document) -> Validation:
+    chosen = {
+        "distinct": Distinct(document["distinct"]),
+        "same": Same(document["same"]),
+        "comparison": Comparison(document["comparison"]),
+    }
+    return Validation(**{**document, **chosen})

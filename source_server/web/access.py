@@ -12,13 +12,24 @@ from source_server.services.accept import Accept
 from source_server.services.assign import Assign
 from source_server.services.beat import Beat
 from source_server.services.claim import Claim
+from source_server.services.errors import ErrorQueue
+from source_server.services.examine import Examine
 from source_server.services.export import Export
 from source_server.services.give_back import GiveBack
+from source_server.services.hosts import Hosts
+from source_server.services.live import LiveContainers
 from source_server.services.look import Look
 from source_server.services.people import People
+from source_server.services.projects import Projects
 from source_server.services.register import Register
+from source_server.services.reputation import Reputation
+from source_server.services.rerun import Rerun
+from source_server.services.send_round import SendRound
+from source_server.services.settle_results import SettleResults
 from source_server.services.tasks import Tasks
 from source_server.services.upload import ReceiveUpload
+from source_server.services.warnings import Warn
+from source_server.services.why import Why
 
 EXTENSION = "dockercomp"
 
@@ -32,12 +43,23 @@ class Services:
     beat: Beat
     claim: Claim
     accept: Accept
+    settle_results: SettleResults
+    reputation: Reputation
+    live: LiveContainers
     give_back: GiveBack
+    projects: Projects
     tasks: Tasks
     upload: ReceiveUpload
     assign: Assign
     export: Export
     look: Look
+    errors: ErrorQueue
+    rerun: Rerun
+    send_round: SendRound
+    hosts: Hosts
+    examine: Examine
+    why: Why
+    warn: Warn
     beat_s: float
 
 

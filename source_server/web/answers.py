@@ -7,7 +7,9 @@ from typing import Any
 
 from source_server.domain.attempt import Attempt, Outcome
 from source_server.domain.container import Container
-from source_server.domain.task import Task
+from source_server.domain.project import Project
+from source_server.domain.task import Job, Task
+from source_server.domain.validation import Validation
 from source_server.services.accept import Delivered
 from source_server.services.assign import DealReport
 from source_server.services.beat import BeatAnswer
@@ -15,6 +17,7 @@ from source_server.services.claim import Claimed
 from source_server.services.register import Registration
 from source_server.services.tasks import TaskReport
 from source_server.web.errors import status_of
+from source_server.web.failure_answers import round_
 from source_server.web.wire import AttemptBody, instant
 
 Json = dict[str, Any]
@@ -83,6 +86,26 @@ def attempt(body: AttemptBody) -> Attempt:
     return Attempt(**{**body.model_dump(), "outcome": Outcome(body.outcome)})
 
 
+def project(one: Project) -> Json:
+    """A project and its policy."""
+    return {
+        "id": one.id,
+        "share": one.share,
+        "priority": one.priority,
+        "assigned_only": one.assigned_only,
+        "validation": None if one.validation is None else rule(one.validation, one.validator),
+        "created": instant(one.created),
+    }
+
+
+def requires(job: Job) -> Json:
+    """What a job asks of a container, in the form in which it was said."""
+    return {
+        one.name: {"at_least": one.at_least} if one.at_least is not None else list(one.one_of)
+        for one in job.requires
+    }
+
+
 def task(one: Task) -> Json:
     """A task without its counts."""
     return {
@@ -92,15 +115,39 @@ def task(one: Task) -> Json:
         "state": one.state.value,
         "outcome": one.outcome.value if one.outcome else None,
         "paused": one.paused,
+        "paused_why": one.paused_why,
+        "round": round_(one.round),
         "cancelled": one.cancelled,
         "sealed": one.sealed,
         "job": manifest(one),
         "rows_per_chunk": one.rows_per_chunk,
+        "requires": requires(one.job),
+        "priority": one.priority,
+        "validation": rule(one.validation, one.validator),
         "fields": list(one.fields),
         "rows": one.upload.rows if one.upload else 0,
         "created": instant(one.created),
         "started": instant(one.started),
         "ended": instant(one.ended),
+    }
+
+
+def rule(one: Validation, validator: Job | None) -> Json:
+    """How answers are checked, in the fields in which it was wished for."""
+    return {
+        "quorum": one.quorum,
+        "replicas": one.replicas,
+        "most": one.most,
+        "distinct": one.distinct.value,
+        "same": one.same.value,
+        "comparator": {
+            "kind": one.comparison.value,
+            "relative": one.relative,
+            "absolute": one.absolute,
+            "validator": None if validator is None else list(validator.action),
+        },
+        "adaptive": one.adaptive,
+        "canaries": one.canaries,
     }
 
 
@@ -140,23 +187,5 @@ def container(one: Container, pseudonyms: Mapping[str, str], *, own: bool) -> Js
         "beat": one.beat,
         "held": sum(one.held.values()),
         "paused": one.paused,
-    }
-
-
-def error(document: Mapping[str, Any], pseudonyms: Mapping[str, str]) -> Json:
-    """A stored failure."""
-    shown = ("chunk", "run", "task", "project", "container", "host", "runtime", "image", "cpu_s", "outcome")
-    return {
-        "id": document["_id"],
-        **{name: document[name] for name in shown},
-        "account": pseudonyms.get(document["account"]),
-        "exit_code": document["exit"],
-        "signal": document["signal"],
-        "signature": document["signature"],
-        "stderr_tail": document["stderr_tail"],
-        "stdout_tail": document["stdout_tail"],
-        "started": instant(document["started"]),
-        "ended": instant(document["ended"]),
-        "stored": instant(document["stored"]),
-        "verdict": document["verdict"],
+        "trusted": one.trusted,
     }

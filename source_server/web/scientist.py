@@ -1,4 +1,4 @@
-"""What scientists call: projects, tasks, data, assigning, errors."""
+"""What scientists call: tasks, data, assigning, errors."""
 
 from __future__ import annotations
 
@@ -11,32 +11,16 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from source_server.domain.account import Account, Role
+from source_server.domain.dealing import By
 from source_server.domain.refusal import BadInput
 from source_server.domain.table import MAX_LINE
 from source_server.domain.task import Job
-from source_server.web import answers, wire
+from source_server.services.tasks import Wish
+from source_server.web import answers, policy, wire
 from source_server.web.access import account_as, any_account, services
+from source_server.web.requires import requirements
 
 blueprint = Blueprint("scientist", __name__)
-
-PAGE = 100  #: errors in one answer, unless asked otherwise
-LARGEST_PAGE = 1000
-
-
-@blueprint.post("/projects")
-def add_project() -> tuple[Response, int]:
-    """Make a project; the same name by the same account again is the same project."""
-    account = account_as(Role.SCIENTIST)
-    body = wire.parse(wire.ProjectBody, request.get_data())
-    made = services().tasks.add_project(account, body.name)
-    return jsonify(id=body.name), 201 if made else 200
-
-
-@blueprint.get("/projects")
-def list_projects() -> Response:
-    """The caller's projects; every one for an admin."""
-    account = account_as(Role.SCIENTIST)
-    return jsonify(projects=[{"id": name} for name in services().tasks.project_names(account)])
 
 
 @blueprint.post("/projects/<project>/tasks")
@@ -44,11 +28,24 @@ def add_task(project: str) -> tuple[Response, int]:
     """Make a waiting task."""
     account = account_as(Role.SCIENTIST)
     body = wire.parse(wire.TaskBody, request.get_data())
-    job = Job(action=tuple(body.action), image=body.image, env=dict(body.env), timeout_s=body.timeout_s)
-    task = services().tasks.add(
-        account, project, name=body.name or project, job=job, rows_per_chunk=body.rows_per_chunk
+    job = Job(
+        action=tuple(body.action),
+        image=body.image,
+        env=dict(body.env),
+        timeout_s=body.timeout_s,
+        requires=requirements(body.requires),
     )
-    return jsonify(answers.task_report(services().tasks.report(task))), 201
+    wish = Wish(
+        name=body.name or project,
+        job=job,
+        rows_per_chunk=body.rows_per_chunk,
+        priority=body.priority,
+        validation=None if body.validation is None else policy.validation(body.validation),
+        validator=None if body.validation is None else policy.validator(body.validation),
+    )
+    task = services().tasks.add(account, project, wish)
+    made = answers.task_report(services().tasks.report(task))
+    return jsonify({**made, "warnings": services().warn([task])}), 201
 
 
 @blueprint.get("/tasks")
@@ -85,8 +82,9 @@ def steer_task(task_id: str, verb: str) -> Response:
     _nothing_in_body()
     tasks = services().tasks
     if verb == "start":
-        tasks.start(account, task_id)
-    elif verb == "cancel":
+        started = tasks.start(account, task_id)
+        return jsonify({**answers.task_report(tasks.report(started)), "warnings": services().warn([started])})
+    if verb == "cancel":
         tasks.cancel(account, task_id)
     else:
         tasks.pause(account, task_id, paused=verb == "pause")
@@ -95,7 +93,7 @@ def steer_task(task_id: str, verb: str) -> Response:
 
 @blueprint.post("/assign/all")
 def assign_all() -> tuple[Response, int]:
-    """Start and deal all of the caller's sealed tasks."""
+    """Start and deal all of the caller's sealed tasks; `?by=speed` levels time instead of numbers."""
     account = account_as(Role.SCIENTIST)
     _nothing_in_body()
     return _deal(account, services().tasks.own_projects(account))
@@ -103,7 +101,7 @@ def assign_all() -> tuple[Response, int]:
 
 @blueprint.post("/assign/<project>")
 def assign_project(project: str) -> tuple[Response, int]:
-    """Start and deal one project's sealed tasks."""
+    """Start and deal one project's sealed tasks; `?by=speed` likewise."""
     account = account_as(Role.SCIENTIST)
     _nothing_in_body()
     services().tasks.require_project(account, project)
@@ -115,19 +113,6 @@ def get_deal(deal_id: str) -> Response:
     """What a deal did so far."""
     account = account_as(Role.SCIENTIST)
     return jsonify(answers.deal(services().assign.report(services().assign.of(account, deal_id))))
-
-
-@blueprint.get("/errors")
-def errors() -> Response:
-    """The caller's failed attempts, `?task=` only one task's; `?after=ID` goes on behind that one."""
-    account = account_as(Role.SCIENTIST)
-    found = services().look.errors(
-        services().tasks.ids(account, request.args.get("task")),
-        after=request.args.get("after"),
-        limit=_limit(),
-    )
-    pseudonyms = services().look.pseudonyms(document["account"] for document in found)
-    return jsonify(errors=[answers.error(document, pseudonyms) for document in found])
 
 
 @blueprint.get("/containers")
@@ -146,8 +131,16 @@ def _report(account: Account, task_id: str) -> Response:
 
 
 def _deal(account: Account, projects: list[str] | None) -> tuple[Response, int]:
-    report = services().assign(account.id, projects)
-    return jsonify(answers.deal(report)), 200 if report.deal.done else 202
+    report = services().assign(account.id, projects, _by())
+    warnings = services().warn.of(report.deal.tasks)
+    return jsonify({**answers.deal(report), "warnings": warnings}), 200 if report.deal.done else 202
+
+
+def _by() -> By:
+    try:
+        return By(request.args.get("by", By.COUNT.value))
+    except ValueError:
+        raise BadInput(f"by is one of {', '.join(by.value for by in By)}.") from None
 
 
 def _nothing_in_body() -> None:
@@ -165,10 +158,3 @@ def _body_lines() -> Iterator[bytes]:
     # A connection that breaks off looks like the end of the body: a part must never pass for the whole.
     if told is not None and got < told:
         raise ClientDisconnected()
-
-
-def _limit() -> int:
-    text = request.args.get("limit", str(PAGE))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LARGEST_PAGE):
-        raise BadInput(f"limit is a whole number from 1 to {LARGEST_PAGE}.")
-    return int(text)

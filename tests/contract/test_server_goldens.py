@@ -66,9 +66,11 @@ def test_every_golden_has_a_test_of_its_own_here() -> None:
 @pytest.mark.mongo
 def test_answers_have_the_shapes_of_the_goldens(scientist: Any, volunteer: Any) -> None:
     task = scientist.running(6, env={"MODE": "fast"})
-    who = volunteer(labels={"room": "attic"}, resources={"cpus": 2, "memory_mb": 512})
-    who.key = who.account_key
     again = {**golden("register")["request"]}
+    who = volunteer(
+        host=again["host"]["id"], labels={"room": "attic"}, resources={"cpus": 2, "memory_mb": 512}
+    )
+    who.key = who.account_key
     made = who.call("POST", "/containers", again)
     assert made.status_code == 201 and shape(made.get_json()) == shape(golden("register")["response"])
     who.key, who.life, who.id = made.get_json()["key"], made.get_json()["life"], again["id"]

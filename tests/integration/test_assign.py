@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from source_server.domain.trust import HostRecord
 from source_server.housekeeping import Housekeeper
+from source_server.services import assign
 from source_server.services.give_back import GiveBack
+from source_server.services.plan_deal import PlanDeal
+from source_server.stores.deals import Deal, Deals
 
 
 def assigned(raw: Any) -> Counter[str]:
@@ -126,8 +132,6 @@ def test_what_no_container_fits_is_unassignable_and_without_containers_all_remai
 def test_a_deal_too_large_for_its_request_is_finished_by_housekeeping(
     scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from source_server.services import assign
-
     monkeypatch.setattr(assign, "BATCH", 10)
     one, other = volunteer(), volunteer()
     scientist.running(77)
@@ -144,24 +148,130 @@ def test_a_deal_too_large_for_its_request_is_finished_by_housekeeping(
     assert after["dealt"] == dict(assigned(raw)) and set(after["dealt"]) == {one.id, other.id}
 
 
+def fall_silent(raw: Any) -> None:
+    """As if the process that has the deal in hand had written nothing for a minute."""
+    touched = raw.deals.find_one({"done": False})["touched"]
+    raw.deals.update_many({"done": False}, {"$set": {"touched": touched - timedelta(minutes=1)}})
+
+
 def test_a_deal_broken_off_between_plan_and_count_is_finished_and_counted_once(
     scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from source_server.stores.deals import Deals
-
     one, other = volunteer(), volunteer()
     scientist.running(30)
     with monkeypatch.context() as patch:
-        patch.setattr(Deals, "advance", lambda *_: False)  # every process dies just before it counts
+        patch.setattr(Deals, "advance", lambda *_: False)  # the process dies just before it counts
         deal = scientist.ok("POST", "/assign/all")
     assert not deal["done"] and deal["dealt"] == {} and sum(assigned(raw).values()) == 30
 
-    keeper = Housekeeper(stores, beat_s=20.0)
-    keeper.deals()
-    keeper.deals()
+    fall_silent(raw)
+    Housekeeper(stores, beat_s=20.0).deals()
 
     after = scientist.ok("GET", f"/deals/{deal['id']}")
     assert after["done"] and after["dealt"] == {one.id: 15, other.id: 15} == dict(assigned(raw))
+
+
+def test_a_deal_broken_off_after_its_plan_is_carried_out_by_another_process(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = volunteer(), volunteer()
+    scientist.running(30)
+    with monkeypatch.context() as patch:
+        patch.setattr(Deals, "plan", planned_and_died(Deals.plan))
+        deal = scientist.ok("POST", "/assign/all")
+    planned = raw.deals.find_one({})["plan"]
+    assert len(planned) == 30 and not assigned(raw)
+
+    fall_silent(raw)
+    Housekeeper(stores, beat_s=20.0).deals()
+
+    after = scientist.ok("GET", f"/deals/{deal['id']}")
+    assert after["done"] and after["dealt"] == {one.id: 15, other.id: 15}
+    written = [[doc["_id"], *doc["assigned"].values()] for doc in raw.chunks.find()]
+    assert sorted(written) == sorted(planned)
+
+
+def planned_and_died(really_plan: Any) -> Any:
+    def plan(self: Deals, deal: Deal) -> bool:
+        really_plan(self, deal)
+        return False
+
+    return plan
+
+
+def test_a_deal_in_hand_is_left_to_its_process_until_that_falls_silent(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any
+) -> None:
+    volunteer()
+    scientist.running(30)
+    task = raw.tasks.find_one({})["_id"]
+    now = stores.clock.now()
+    deal = Deal(id="d", owner="o", tasks=(task,), created=now, hand="somebody", touched=now)
+    stores.deals.add(deal)
+    keeper = Housekeeper(stores, beat_s=20.0)
+
+    keeper.deals()
+    while_at_work = sum(assigned(raw).values())
+    fall_silent(raw)
+    keeper.deals()
+
+    assert while_at_work == 0 and sum(assigned(raw).values()) == 30
+
+
+def test_whoever_lost_a_deal_to_another_process_can_neither_plan_nor_count_nor_end_it(stores: Any) -> None:
+    now = stores.clock.now()
+    mine = Deal(id="d", owner="o", tasks=("t",), created=now, hand="mine", touched=now)
+    stores.deals.add(mine)
+
+    theirs = stores.deals.take("d", "theirs", now, silent_since=now + timedelta(seconds=1))
+    planned = replace(mine, plan=(("t.1", "c", "l"),))
+    counted = replace(mine, step=1, dealt={"c": 1})
+
+    assert stores.deals.take("d", "third", now, silent_since=now - timedelta(seconds=1)) is None
+    assert not stores.deals.plan(planned) and not stores.deals.advance(counted)
+    assert not stores.deals.finish(mine) and not stores.deals.release(mine)
+    assert stores.deals.plan(replace(theirs, plan=planned.plan))
+    assert stores.deals.advance(replace(theirs, step=1, dealt={"c": 1}))
+    assert stores.deals.find("d").dealt == {"c": 1}
+
+
+def test_what_containers_hold_is_counted_once_in_a_deal_of_many_batches(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, idle = volunteer(), volunteer()
+    scientist.running(100, timeout_s=1.0)
+    assert len(busy.claim(40)) == 40
+    counted: list[None] = []
+    really = PlanDeal.holding
+
+    def holding(self: PlanDeal) -> Any:
+        counted.append(None)
+        return really(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(assign, "BATCH", 7)
+        patch.setattr(assign, "IN_REQUEST", 100)
+        patch.setattr(PlanDeal, "holding", holding)
+        answer = scientist.ok("POST", "/assign/all")
+
+    assert answer["dealt"] == {busy.id: 10, idle.id: 50}
+    assert answer["holding"] == {busy.id: 50, idle.id: 50}
+    assert len(counted) == 2  # for the deal, and for its report
+
+
+def test_a_container_that_comes_while_a_deal_goes_on_is_dealt_to(
+    scientist: Any, volunteer: Any, stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assign, "BATCH", 10)
+    first = volunteer()
+    scientist.running(90)
+
+    deal = scientist.call("POST", "/assign/all").get_json()
+    second = volunteer()
+    Housekeeper(stores, beat_s=20.0).deals()
+
+    assert deal["dealt"] == {first.id: 50}
+    assert scientist.ok("GET", f"/deals/{deal['id']}")["dealt"] == {first.id: 50, second.id: 40}
 
 
 def test_a_deal_is_its_owners_to_see(scientist: Any, app: Any, new_key: Any) -> None:
@@ -174,26 +284,33 @@ def test_a_deal_is_its_owners_to_see(scientist: Any, app: Any, new_key: Any) -> 
 def test_two_deals_at_once_count_each_chunk_once(
     scientist: Any, volunteer: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from source_server.stores.deals import Deals
-
     volunteer(), volunteer()
     scientist.running(20)
     really_plan = Deals.plan
     inner: list[Any] = []
 
-    def overtaken(self: Deals, deal: Any, plan: Any) -> bool:
+    def overtaken(self: Deals, deal: Deal) -> bool:
         if not inner:
             inner.append(None)
-            inner[0] = scientist.ok(
-                "POST", "/assign/all"
-            )  # another request deals the very same chunks meanwhile
-        return really_plan(self, deal, plan)
+            # Another request deals the very same chunks meanwhile.
+            inner[0] = scientist.ok("POST", "/assign/all")
+        return really_plan(self, deal)
 
     monkeypatch.setattr(Deals, "plan", overtaken)
 
     outer = scientist.ok("POST", "/assign/all")
 
     assert sum(inner[0]["dealt"].values()) == 20 and sum(outer["dealt"].values()) == 0
+
+
+def test_many_small_tasks_are_levelled_together(scientist: Any, volunteer: Any, raw: Any) -> None:
+    crowd = [volunteer() for _ in range(3)]
+    for _ in range(6):
+        scientist.task(1)
+
+    answer = scientist.ok("POST", "/assign/all")
+
+    assert answer["dealt"] == {who.id: 2 for who in crowd}
 
 
 def test_a_project_is_dealt_with_regard_to_what_other_projects_gave(scientist: Any, volunteer: Any) -> None:
@@ -206,3 +323,138 @@ def test_a_project_is_dealt_with_regard_to_what_other_projects_gave(scientist: A
     answer = scientist.ok("POST", "/assign/sums")
 
     assert answer["dealt"] == {idle.id: 10} and answer["holding"] == {busy.id: 10, idle.id: 10}
+
+
+# --- by speed
+
+
+def test_by_speed_a_container_is_dealt_as_much_as_it_is_fast(
+    scientist: Any, volunteer: Any, raw: Any
+) -> None:
+    slow, fast, new = volunteer(), volunteer(), volunteer()
+    for who, rate in ((slow, 10.0), (fast, 90.0)):
+        raw.containers.update_one({"_id": who.id}, {"$set": {"rate": rate}})
+    scientist.running(150)
+
+    answer = scientist.ok("POST", "/assign/all?by=speed")
+
+    assert answer["dealt"] == {slow.id: 10, fast.id: 90, new.id: 50}  # a newcomer counts as the median
+
+
+def test_by_speed_goes_for_one_project_and_for_all_batches(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assign, "BATCH", 10)
+    slow, fast = volunteer(), volunteer()
+    for who, rate in ((slow, 1.0), (fast, 4.0)):
+        raw.containers.update_one({"_id": who.id}, {"$set": {"rate": rate}})
+    scientist.running(100)
+
+    deal = scientist.call("POST", "/assign/sums?by=speed").get_json()
+    Housekeeper(stores, beat_s=20.0).deals()
+
+    assert scientist.ok("GET", f"/deals/{deal['id']}")["dealt"] == {slow.id: 20, fast.id: 80}
+
+
+@pytest.mark.parametrize("by", ["", "Speed", "weight"])
+def test_dealing_by_anything_else_is_refused_and_deals_nothing(
+    scientist: Any, volunteer: Any, raw: Any, by: str
+) -> None:
+    volunteer()
+    scientist.task(4)
+
+    answers = [scientist.call("POST", f"/assign/{what}?by={by}") for what in ("all", "sums")]
+
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].get_json() == {"error": "by is one of count, speed."}
+    assert not assigned(raw) and raw.tasks.find_one({})["state"] == "waiting"
+
+
+# --- who may have it
+
+
+def test_a_chunk_that_failed_on_a_host_is_dealt_to_another_one(
+    scientist: Any, volunteer: Any, raw: Any
+) -> None:
+    here, elsewhere = volunteer(), volunteer()
+    scientist.running(20)
+    failure = {"error": "e", "host": here.host, "account": "a", "signature": "s", "bad_data": False}
+    raw.chunks.update_many({"n": {"$lt": 8}}, {"$set": {"failed": [failure], "failures": 1}})
+
+    scientist.ok("POST", "/assign/all")
+
+    failed = raw.chunks.find({"n": {"$lt": 8}})
+    assert {doc["assigned"]["container"] for doc in failed} == {elsewhere.id}
+    assert set(assigned(raw)) == {here.id, elsewhere.id} and sum(assigned(raw).values()) == 20
+
+
+def test_nothing_is_dealt_to_a_host_in_quarantine(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any
+) -> None:
+    bad, good = volunteer(), volunteer()
+    account = stores.containers.find(bad.id).account
+    assert stores.hosts.quarantine(HostRecord(account=account, host=bad.host), stores.clock.now(), "it lies")
+    scientist.running(10)
+
+    answer = scientist.ok("POST", "/assign/all")
+
+    assert answer["dealt"] == {good.id: 10}
+
+
+# --- assigned-only projects
+
+
+def keep_house(stores: Any) -> None:
+    keeper = Housekeeper(stores, beat_s=20.0)
+    keeper.redeal()
+    keeper.deals()
+
+
+def test_in_an_assigned_only_project_what_comes_back_is_dealt_again(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any
+) -> None:
+    gone, stays = volunteer(), volunteer()
+    scientist.running(10)
+    stores.projects.change("sums", assigned_only=True)
+    scientist.ok("POST", "/assign/sums")
+    die(stores, gone)
+    assert assigned(raw) == {stays.id: 5}
+
+    keep_house(stores)
+
+    assert assigned(raw) == {stays.id: 10}
+    deals = list(raw.deals.find({}))
+    assert len(deals) == 2 and len({deal["owner"] for deal in deals}) == 1
+
+
+def test_only_what_was_dealt_once_and_only_in_such_projects_is_dealt_again(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any
+) -> None:
+    gone, _ = volunteer(), volunteer()
+    scientist.running(10)
+    scientist.running(10, project="new")
+    stores.projects.change("new", assigned_only=True)
+    scientist.ok("POST", "/assign/sums")
+    die(stores, gone)
+    before = assigned(raw)
+
+    keep_house(stores)
+
+    assert assigned(raw) == before and raw.deals.count_documents({}) == 1
+
+
+def test_what_nobody_can_have_makes_no_deals(scientist: Any, volunteer: Any, stores: Any, raw: Any) -> None:
+    only = volunteer()
+    scientist.running(10)
+    stores.projects.change("sums", assigned_only=True)
+    scientist.ok("POST", "/assign/sums")
+    die(stores, only)
+
+    for _ in range(3):
+        keep_house(stores)
+
+    assert raw.deals.count_documents({}) == 1
+
+    late = volunteer()
+    keep_house(stores)
+    assert assigned(raw) == {late.id: 10}

@@ -172,17 +172,17 @@ def test_every_endpoint_is_described_and_every_described_endpoint_exists() -> No
 
 def _described(page: str) -> set[str]:
     text = (ROOT / "docs" / page).read_text()
-    spoken = re.findall(r"`((?:GET|POST|PUT|DELETE) /[^\s`?]*)", text)
+    spoken = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^\s`?]*)", text)
     return {re.sub(r"/[A-Z]+(?=/|$)", "/*", one) for one in spoken}
 
 
 def _endpoints() -> Iterator[str]:
     from flask import Flask
 
-    from source_server.web import results, scientist, volunteer
+    from source_server.web import explain, failures, hosts, projects, results, scientist, volunteer
 
     app = Flask("source_server", static_folder=None)
-    for part in (volunteer, scientist, results):
+    for part in (volunteer, projects, scientist, results, explain, failures, hosts):
         app.register_blueprint(part.blueprint)
     for rule in app.url_map.iter_rules():
         methods = set(rule.methods or ()) - {"HEAD", "OPTIONS"}

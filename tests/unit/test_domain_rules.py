@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from source_server.domain import tickets
-from source_server.domain.attempt import Attempt, Outcome, digest, signature, stored_id
+from source_server.domain.attempt import Attempt, Outcome, digest, stored_id
 from source_server.domain.dealing import level
 from source_server.domain.refusal import BadInput
+from source_server.domain.signature import signature
 from source_server.domain.table import Lines, csv_rows, cut, jsonl_rows, rows_of
 from source_server.domain.timing import is_silent, lease_until
 from source_server.domain.watch import WorkingService

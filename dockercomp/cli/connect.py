@@ -1,0 +1,28 @@
+"""What every command begins with: the server that the environment names, and sentences for what cannot be done."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from dockercomp.api import Server
+from dockercomp.config import from_env
+
+POLL_S = 1.0
+
+
+class Sentence(click.ClickException):
+    """A command that cannot be carried out; the message is one sentence."""
+
+    exit_code = 2
+
+
+def server() -> Server:
+    """The source server, with the key of the settings; warnings go to stderr."""
+    settings = from_env(os.environ)
+    return Server(settings.server, settings.key, warned=_warn)
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {sentence}", err=True)

@@ -1,0 +1,98 @@
+"""Whether a container may take one more attempt at a chunk, beside those who have tried or are trying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from source_server.domain.agreement import identity
+from source_server.domain.chunk import Candidate, Chunk, Lease
+from source_server.domain.validation import Same, Validation
+
+
+class Bar(str, Enum):
+    """Why not."""
+
+    HOLDS_IT = "this container holds it already"
+    ANSWERED = "this account, host or container has given one of its answers, or is about to"
+    PLATFORM = "its other answers come from another platform"
+    UNPROVED = "its last answer has to come from an account with a long record of agreement"
+    FAILED_HERE = "it failed on this host, and others have not tried it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taker:
+    """A container as far as it matters for one chunk of a task."""
+
+    container: str
+    host: str
+    account: str
+    platform: str = ""  #: see `platform`
+    established: bool = False  #: whether its account has a long record of agreement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """The containers that could take the task's chunks now."""
+
+    takers: tuple[Taker, ...] = ()
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Their hosts."""
+        return frozenset(one.host for one in self.takers)
+
+    @property
+    def established_live(self) -> bool:
+        """Whether any of them belongs to an account with a long record."""
+        return any(one.established for one in self.takers)
+
+
+def platform(rule: Validation, labels: dict[str, str | float]) -> str:
+    """What a container's labels say of the platform on which its answers are comparable."""
+    if rule.same is Same.ANY:
+        return ""
+    arch = str(labels.get("arch", "unknown"))
+    return arch if rule.same is Same.ARCH else f"{arch}/{labels.get('cpu_family', 'unknown')}"
+
+
+def bar(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | None:
+    """What keeps this container from taking this chunk, or None."""
+    if any(held.container == taker.container for held in chunk.leases):
+        return Bar.HOLDS_IT
+    if rule.quorum > 1 and (found := _quorum_bar(chunk, taker, rule, crowd)):
+        return found
+    hosts = {failure.host for failure in chunk.failed}
+    if taker.host in hosts and _another_could(chunk, rule, crowd, besides=hosts):
+        return Bar.FAILED_HERE
+    return None
+
+
+def _quorum_bar(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | None:
+    found = _beside_the_others(chunk, taker, rule)
+    if found is not None or taker.established:
+        return found
+    # One of the Q is to be an established account, where one is there to take it: the last place is kept for it.
+    out: tuple[Lease | Candidate, ...] = (*chunk.leases, *chunk.candidates)
+    if any(one.established for one in out) or len(out) < rule.quorum - 1:
+        return None
+    proved = (one for one in crowd.takers if one.established)
+    return Bar.UNPROVED if any(_beside_the_others(chunk, one, rule) is None for one in proved) else None
+
+
+def _beside_the_others(chunk: Chunk, taker: Taker, rule: Validation) -> Bar | None:
+    """Whether an answer of this container would count beside those that are given or under way."""
+    out: tuple[Lease | Candidate, ...] = (*chunk.leases, *chunk.candidates)
+    givers = {identity(rule, account=one.account, host=one.host, container=one.container) for one in out}
+    if identity(rule, account=taker.account, host=taker.host, container=taker.container) in givers:
+        return Bar.ANSWERED
+    if any(one.platform != taker.platform for one in out):
+        return Bar.PLATFORM
+    return None
+
+
+def _another_could(chunk: Chunk, rule: Validation, crowd: Crowd, *, besides: set[str]) -> bool:
+    return any(
+        one.host not in besides and (rule.quorum == 1 or _quorum_bar(chunk, one, rule, crowd) is None)
+        for one in crowd.takers
+    )

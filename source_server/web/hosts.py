@@ -1,0 +1,29 @@
+"""The record of volunteers' hosts: how their answers fared, and which are quarantined."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from source_server.domain.account import Role
+from source_server.web import failure_answers as answers
+from source_server.web import wire
+from source_server.web.access import account_as, services
+
+blueprint = Blueprint("hosts", __name__)
+
+
+@blueprint.get("/hosts")
+def hosts() -> Response:
+    """A volunteer's own hosts; all of them for an admin."""
+    account = account_as(Role.VOLUNTEER)
+    found = services().hosts.of(account)
+    pseudonyms = services().look.pseudonyms(one.account for one in found)
+    return jsonify(hosts=[answers.host(one, pseudonyms) for one in found])
+
+
+@blueprint.post("/hosts/clear")
+def clear() -> Response:
+    """End a host's quarantine."""
+    account_as(Role.ADMIN)
+    body = wire.parse(wire.ClearHostBody, request.get_data())
+    return jsonify(cleared=services().hosts.clear(body.account, body.host.lower()))

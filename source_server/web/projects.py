@@ -1,0 +1,46 @@
+"""What scientists and operators call about projects."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from source_server.domain.account import Role
+from source_server.services.projects import Policy
+from source_server.web import answers, policy, wire
+from source_server.web.access import account_as, services
+
+blueprint = Blueprint("projects", __name__)
+
+
+@blueprint.post("/projects")
+def add_project() -> tuple[Response, int]:
+    """Make a project; the same name by the same account again is the same project, changed as the body says."""
+    account = account_as(Role.SCIENTIST)
+    body = wire.parse(wire.ProjectBody, request.get_data())
+    made = services().projects.add(account, body.name, _policy(body))
+    return jsonify(answers.project(services().projects.get(account, body.name))), 201 if made else 200
+
+
+@blueprint.patch("/projects/<project>")
+def change_project(project: str) -> Response:
+    """Change what the body names."""
+    account = account_as(Role.SCIENTIST)
+    body = wire.parse(wire.PolicyBody, request.get_data())
+    return jsonify(answers.project(services().projects.change(account, project, _policy(body))))
+
+
+@blueprint.get("/projects")
+def list_projects() -> Response:
+    """The caller's projects; every one for an admin."""
+    account = account_as(Role.SCIENTIST)
+    return jsonify(projects=[answers.project(one) for one in services().projects.of(account)])
+
+
+def _policy(body: wire.PolicyBody) -> Policy:
+    return Policy(
+        share=body.share,
+        assigned_only=body.assigned_only,
+        priority=body.priority,
+        validation=None if body.validation is None else policy.validation(body.validation),
+        validator=None if body.validation is None else policy.validator(body.validation),
+    )

@@ -1,0 +1,1 @@
+"""A model check of dispatch: every order of events of small configurations, over the rules that the server uses."""
