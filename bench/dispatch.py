@@ -155,7 +155,7 @@ def throughput(sides: Sequence[Side], sizes: Sizes) -> list[dict[str, Any]]:
                 for side in sides:
                     side.have_ready(2 * max(sizes.chunks, clients * k) + sizes.ready[0])
                     rounds[side.name].append(one_round(side, clients=clients, k=k, chunks=sizes.chunks))
-            measured = {name: _rates(of) for name, of in rounds.items()}
+            measured = {name: _rates(name, of) for name, of in rounds.items()}
             lines += [
                 {"through": name, "clients": clients, "k": k, **rates, **_ratios(rates, measured[RAW])}
                 for name, rates in measured.items()
@@ -163,9 +163,9 @@ def throughput(sides: Sequence[Side], sizes: Sizes) -> list[dict[str, Any]]:
     return lines
 
 
-def _rates(rounds: Sequence[Round]) -> dict[str, float]:
+def _rates(name: str, rounds: Sequence[Round]) -> dict[str, float]:
     for one in rounds:
-        assert one.results == one.chunks > 0, f"{one.chunks} claimed, {one.results} delivered"
+        assert one.results == one.chunks > 0, f"{name}: {one.chunks} claimed, {one.results} delivered"
     return {
         "chunks": sum(one.chunks for one in rounds),
         "results": sum(one.results for one in rounds),

@@ -60,11 +60,11 @@ def create_app(stores: Stores, *, beat_s: float) -> Flask:
 def build_services(stores: Stores, *, beat_s: float) -> Services:
     """What views and housekeeping work with."""
     secret = stores.meta.secret()
-    give_back = GiveBack(stores)
     live = LiveContainers(stores)
     known = KnownTasks(stores)
     paces = Paces(stores)
     reputation = Reputation(stores, live)
+    give_back = GiveBack(stores, reputation.came_back)
     settle_results = SettleResults(
         stores, secret=secret, known=known, validate=Validate(stores), reputation=reputation
     )

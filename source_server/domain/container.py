@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
+
+RATE_HALF_LIFE = timedelta(hours=1)
 
 
 class ContainerState(str, Enum):
@@ -46,3 +48,9 @@ class Container:
     trusted: bool = False  #: labelled so by the operator: it may run validators
     rate: float = 0.0  #: accepted results an hour, as of `rate_as_of`
     rate_as_of: datetime | None = None
+
+    def rate_now(self, now: datetime) -> float:
+        """Accepted results an hour by now: what was counted is forgotten by half each hour."""
+        if self.rate_as_of is None:
+            return self.rate
+        return float(self.rate * 0.5 ** max(0.0, (now - self.rate_as_of) / RATE_HALF_LIFE))

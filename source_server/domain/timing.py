@@ -14,6 +14,20 @@ def lease_until(now: datetime, *, timeout_s: float, place: int, beat_s: float) -
     return now + timedelta(seconds=timeout_s * place + GRACE_S + beat_s)
 
 
+def computed_for(
+    since: datetime, started: datetime | None, until: datetime, now: datetime, *, timeout_s: float
+) -> float:
+    """Seconds that an attempt took, as the server can tell when it ends.
+
+    Where no beat said that it had started, it was one of several in its claim, done one after another: its deadline
+    tells which.
+    """
+    if started is not None:
+        return max(0.0, (now - started).total_seconds())
+    place = max(1, int(((until - since).total_seconds() - GRACE_S) / timeout_s))
+    return max(0.0, (now - since).total_seconds()) / place
+
+
 def silent_since(now: datetime, *, beat_s: float) -> datetime:
     """Whoever was last seen before this instant has missed its beats."""
     return now - timedelta(seconds=MISSED_BEATS * beat_s)

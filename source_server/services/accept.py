@@ -17,6 +17,7 @@ from source_server.domain.container import Container
 from source_server.domain.eligibility import platform
 from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Refusal, Unavailable
 from source_server.domain.task import Task
+from source_server.domain.timing import computed_for
 from source_server.domain.trust import Standing, is_established
 from source_server.services.complete import Complete
 from source_server.services.keep_errors import KeepErrors
@@ -222,12 +223,18 @@ class Accept:
         try:
             self._reputation.delivered(origin, answers=answers, failures=len(attempts) - answers)
             for one in attempts:
-                for held in chunks[one.chunk].leases:
-                    if held.container == origin.container and held.token == one.token:
-                        seconds = (now - (held.started or held.since)).total_seconds()
-                        self._finished(chunks[one.chunk].task, max(0.0, seconds), is_answer(one))
+                self._note_duration(origin, one, chunks[one.chunk], now)
         except Unavailable as error:
             log.warning("figures not kept", extra={"reason": str(error)})
+
+    def _note_duration(self, origin: Origin, attempt: Attempt, chunk: Chunk, now: datetime) -> None:
+        task = self._known.read([chunk.task])[chunk.task]
+        for held in chunk.leases:
+            if held.container == origin.container and held.token == attempt.token:
+                seconds = computed_for(
+                    held.since, held.started, held.until, now, timeout_s=task.job.timeout_s
+                )
+                self._finished(task.id, seconds, is_answer(attempt))
 
 
 def _checked(attempt: Attempt, chunk: Chunk, task: Task | None) -> Attempt:

@@ -19,11 +19,16 @@ IN_REQUEST = (
 TOKENS = 20  #: claim tokens looked at in one go
 
 
+#: told the account and host whose leases came back uncomputed: fewer may be in flight there
+CameBack = Callable[[str, str], None]
+
+
 class GiveBack:
     """Pulls single leases off chunks and offers what they held again."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, came_back: CameBack = lambda account, host: None) -> None:
         self._stores = stores
+        self._came_back = came_back
 
     def chunks(self, container: Container, chunk_ids: Sequence[str]) -> int:
         """A container gives these chunks back; how many it held."""
@@ -122,21 +127,32 @@ class GiveBack:
         """Take what these lives have leased back, batch by batch."""
         while leased := self._stores.chunks.leased(lives, host=host, limit=BATCH):
             # Each round pulls at least one, or another process is at it just now; the sweep will look again.
-            count = self._pull(leased, lambda lease: lease.life in lives, lost=lost)
+            count = self._pull(leased, lambda lease: lease.life in lives, lost=lost, held_against=lost)
             if not count:
                 return
             yield count
 
-    def _pull(self, chunks: Iterable[Chunk], which: Callable[[Lease], bool], *, lost: bool) -> int:
-        changes = []
+    def _pull(
+        self,
+        chunks: Iterable[Chunk],
+        which: Callable[[Lease], bool],
+        *,
+        lost: bool,
+        held_against: bool = True,
+    ) -> int:
+        changes, holders = [], set[tuple[str, str]]()
         for old in chunks:
             new = old
             for lease in old.leases:
                 if which(lease):
+                    holders.add((lease.account, lease.host))
                     new = rules.give_back(new, container=lease.container, token=lease.token, lost=lost)
             if new is not old:
                 changes.append((old, new))
         returned = 0
         for begin in range(0, len(changes), BATCH):
             returned += len(self._stores.chunks.apply(changes[begin : begin + BATCH], quick=True))
+        if returned and held_against:
+            for account, host in sorted(holders):
+                self._came_back(account, host)
         return returned

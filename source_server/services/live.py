@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from source_server.domain.container import Container
 from source_server.domain.eligibility import Crowd, Taker, platform
@@ -24,6 +25,7 @@ FRESH_S = 2.0
 class Snapshot:
     """The live containers at one moment, with what their accounts and hosts are known for."""
 
+    at: datetime
     containers: tuple[Container, ...] = ()
     established: frozenset[str] = frozenset()  #: accounts with a long record of agreement
     quarantined: frozenset[tuple[str, str]] = frozenset()  #: (account, host) that get canaries only
@@ -71,13 +73,13 @@ class LiveContainers:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._read_at: float | None = None
-        self._last = Snapshot()
+        self._last: Snapshot | None = None
 
     def now(self) -> Snapshot:
         """The snapshot, made anew if it is too old."""
         with self._lock:
             instant = self._monotonic()
-            if self._read_at is None or instant - self._read_at > FRESH_S:
+            if self._last is None or self._read_at is None or instant - self._read_at > FRESH_S:
                 self._last = self._read()
                 self._read_at = instant
             return self._last
@@ -92,6 +94,7 @@ class LiveContainers:
         now = self._stores.clock.now()
         standing = self._stores.accounts.standing({one.account for one in containers})
         return Snapshot(
+            at=now,
             containers=containers,
             established=frozenset(one for one, record in standing.items() if is_established(record, now)),
             quarantined=frozenset((one.account, one.host) for one in self._stores.hosts.quarantined()),

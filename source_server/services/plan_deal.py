@@ -118,7 +118,7 @@ def _dealt_out(
     """(chunk, container, life) for each chunk that one of the fitting containers may have; counts it in `held`."""
     lives = {one.id: one.life for one in fitting}
     holding = {container: held[life] for container, life in lives.items()}
-    rates = {one.id: one.rate for one in fitting}
+    rates = {one.id: one.rate_now(there.at) for one in fitting}
     scale = Scale(holding, speeds(rates) if by is By.SPEED else None)
     tried = any(map(_was_tried, chunks))
     takers = {one.id: _taker(task, one, there) for one in fitting} if tried else {}

@@ -35,6 +35,10 @@ class Reputation:
         if failures:
             self._stores.hosts.halve(origin.account, origin.host, slots)
 
+    def came_back(self, account: str, host: str) -> None:
+        """Leases came back uncomputed, or ran out: half as many may be in flight there."""
+        self._stores.hosts.halve(account, host, self._live.now().slots(account, host))
+
     def judged(self, judged: Iterable[Judged], chunks: Mapping[str, Chunk], now: datetime) -> None:
         """Verdicts were written: agreement builds trust, disagreement and blame end it."""
         doubted: set[tuple[str, str]] = set()

@@ -93,9 +93,13 @@ class Attempts:
         return self._gate.find({"chunk": chunk}, unread, sort=[("stored", -1)], limit=limit)
 
     def unsettled(self, *, before: datetime, limit: int) -> list[Stored]:
-        """What was stored before that instant and has no verdict yet, oldest first."""
+        """What a majority has since before that instant, without a verdict yet, oldest first.
+
+        Never what a primary alone has: a failover could take it away after a chunk was pointed at it.
+        """
         query = {"verdict": Verdict.NEW.value, "stored": {"$lt": before}}
-        return self._stored(self._gate.find(query, self._shown(), sort=[("stored", 1)], limit=limit))
+        order = [("stored", 1)]
+        return self._stored(self._gate.find(query, self._shown(), sort=order, limit=limit, majority=True))
 
     def of(self, ids: Sequence[str]) -> list[Stored]:
         """The stored attempts with these ids, as decisions need them."""

@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 
 from pymongo.database import Database
 
-from source_server.domain.container import Container, ContainerState, Host
+from source_server.domain.container import RATE_HALF_LIFE, Container, ContainerState, Host
 from source_server.stores.gate import Document, Gate
 
-RATE_HALF_LIFE = timedelta(hours=1)
 LIVE = {"state": ContainerState.LIVE.value}
 
 

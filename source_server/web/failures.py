@@ -9,7 +9,7 @@ from source_server.domain.refusal import BadInput
 from source_server.domain.rounds import Which
 from source_server.services.send_round import Sent
 from source_server.web import failure_answers as answers
-from source_server.web import wire
+from source_server.web import wire, wishes
 from source_server.web.access import account_as, services
 
 blueprint = Blueprint("failures", __name__)
@@ -52,7 +52,7 @@ def get_error(error_id: str) -> Response:
 def requeue() -> tuple[Response, int]:
     """Give quarantined chunks another round: those named, those of one signature, or all of a task."""
     account = account_as(Role.SCIENTIST)
-    body = wire.parse(wire.RequeueBody, request.get_data())
+    body = wire.parse(wishes.RequeueBody, request.get_data())
     queue = services().errors
     if body.chunks is not None:
         return _sent(queue.requeue_chunks(account, _once(body.chunks)))
@@ -64,7 +64,7 @@ def requeue() -> tuple[Response, int]:
 def rerun(task_id: str) -> tuple[Response, int]:
     """Have chunks of a task computed anew: all, the quarantined, the suspect ones, or those named."""
     account = account_as(Role.SCIENTIST)
-    body = wire.parse(wire.RerunBody, request.get_data())
+    body = wire.parse(wishes.RerunBody, request.get_data())
     which = Which.CHUNKS if body.which is None else Which(body.which)
     return _sent(services().rerun(account, task_id, which, _once(body.chunks or [])))
 

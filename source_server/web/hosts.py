@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from source_server.domain.account import Role
 from source_server.web import failure_answers as answers
-from source_server.web import wire
+from source_server.web import wire, wishes
 from source_server.web.access import account_as, services
 
 blueprint = Blueprint("hosts", __name__)
@@ -25,5 +25,5 @@ def hosts() -> Response:
 def clear() -> Response:
     """End a host's quarantine."""
     account_as(Role.ADMIN)
-    body = wire.parse(wire.ClearHostBody, request.get_data())
+    body = wire.parse(wishes.ClearHostBody, request.get_data())
     return jsonify(cleared=services().hosts.clear(body.account, body.host.lower()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from source_server.domain.task import Job
 from source_server.domain.validation import Comparison, Distinct, Same, Validation
-from source_server.web.wire import ValidationBody
+from source_server.web.wishes import ValidationBody
 
 SPARE = 3  #: times the quorum that may be tried, unless the scientist says otherwise
 MOST = 16

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from source_server.domain.account import Role
 from source_server.services.projects import Policy
-from source_server.web import answers, policy, wire
+from source_server.web import answers, policy, wire, wishes
 from source_server.web.access import account_as, services
 
 blueprint = Blueprint("projects", __name__)
@@ -16,7 +16,7 @@ blueprint = Blueprint("projects", __name__)
 def add_project() -> tuple[Response, int]:
     """Make a project; the same name by the same account again is the same project, changed as the body says."""
     account = account_as(Role.SCIENTIST)
-    body = wire.parse(wire.ProjectBody, request.get_data())
+    body = wire.parse(wishes.ProjectBody, request.get_data())
     made = services().projects.add(account, body.name, _policy(body))
     return jsonify(answers.project(services().projects.get(account, body.name))), 201 if made else 200
 
@@ -25,7 +25,7 @@ def add_project() -> tuple[Response, int]:
 def change_project(project: str) -> Response:
     """Change what the body names."""
     account = account_as(Role.SCIENTIST)
-    body = wire.parse(wire.PolicyBody, request.get_data())
+    body = wire.parse(wishes.PolicyBody, request.get_data())
     return jsonify(answers.project(services().projects.change(account, project, _policy(body))))
 
 
@@ -36,7 +36,7 @@ def list_projects() -> Response:
     return jsonify(projects=[answers.project(one) for one in services().projects.of(account)])
 
 
-def _policy(body: wire.PolicyBody) -> Policy:
+def _policy(body: wishes.PolicyBody) -> Policy:
     return Policy(
         share=body.share,
         assigned_only=body.assigned_only,

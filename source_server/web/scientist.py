@@ -16,7 +16,7 @@ from source_server.domain.refusal import BadInput
 from source_server.domain.table import MAX_LINE
 from source_server.domain.task import Job
 from source_server.services.tasks import Wish
-from source_server.web import answers, policy, wire
+from source_server.web import answers, policy, wire, wishes
 from source_server.web.access import account_as, any_account, services
 from source_server.web.requires import requirements
 
@@ -27,7 +27,7 @@ blueprint = Blueprint("scientist", __name__)
 def add_task(project: str) -> tuple[Response, int]:
     """Make a waiting task."""
     account = account_as(Role.SCIENTIST)
-    body = wire.parse(wire.TaskBody, request.get_data())
+    body = wire.parse(wishes.TaskBody, request.get_data())
     job = Job(
         action=tuple(body.action),
         image=body.image,
@@ -145,7 +145,7 @@ def _by() -> By:
 
 def _nothing_in_body() -> None:
     if request.get_data():
-        wire.parse(wire.EmptyBody, request.get_data())
+        wire.parse(wishes.EmptyBody, request.get_data())
 
 
 def _body_lines() -> Iterator[bytes]:

@@ -18,18 +18,15 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
-    model_validator,
 )
 
 from source_server.domain.refusal import BadInput
-from source_server.web.requires import Requires
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_STDOUT = 256 * 1024
 MAX_STDERR_TAIL = 8 * 1024
 MAX_LABELS = 4096  #: letters of all of a container's labels, or of its resources
 MAX_RESULTS = 1000  #: attempts in one request
-MOST_CHUNKS = 1000  #: chunks named in one request of a scientist
 
 INT64 = 2**63 - 1
 
@@ -42,7 +39,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _matching(pattern: str, sentence: str) -> Callable[[str], str]:
+def matching(pattern: str, sentence: str) -> Callable[[str], str]:
     """A validator with words of its own: people are not shown patterns."""
 
     def check(text: str) -> str:
@@ -53,13 +50,7 @@ def _matching(pattern: str, sentence: str) -> Callable[[str], str]:
     return check
 
 
-def _not_reserved(name: str) -> str:
-    if name == "all":
-        raise ValueError("must not be 'all', which stands for every project")
-    return name
-
-
-def _no_nul(text: str) -> str:
+def no_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain NUL")
     return _encodable(text)
@@ -75,38 +66,23 @@ def _utc(moment: datetime) -> datetime:
 Instant = Annotated[datetime, Field(strict=False), AfterValidator(_utc)]
 Text = Annotated[str, AfterValidator(_encodable)]
 Uuid = Annotated[
-    str, AfterValidator(_matching(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "must be a UUID"))
+    str, AfterValidator(matching(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "must be a UUID"))
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(no_nul)]
 ChunkId = Annotated[
-    str, AfterValidator(_matching(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}", "must be a chunk's id"))
+    str, AfterValidator(matching(r"[A-Za-z0-9_-]{1,64}\.[0-9]{1,15}", "must be a chunk's id"))
 ]
 Number = (
     Annotated[int, Field(ge=-INT64, le=INT64)]
     | Annotated[float, Field(ge=-1e18, le=1e18, allow_inf_nan=False)]
 )
 Whole = Annotated[int, Field(ge=0, le=INT64)]
-Slug = Annotated[
-    str,
-    AfterValidator(
-        _matching(r"[a-z0-9][a-z0-9-]{0,62}", "must have 1 to 63 small letters, digits and dashes")
-    ),
-    AfterValidator(_not_reserved),
-]
 Image = Annotated[
     str,
     AfterValidator(
-        _matching(r"sha256:[0-9a-f]{64}", "must be an image's id, sha256: and 64 hexadecimal digits")
+        matching(r"sha256:[0-9a-f]{64}", "must be an image's id, sha256: and 64 hexadecimal digits")
     ),
 ]
-
-
-Action = Annotated[
-    list[Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_no_nul)]],
-    Field(min_length=1, max_length=1000),
-]
-Priority = Annotated[int, Field(ge=-1000, le=1000)]
-Timeout = Annotated[float, Field(gt=0, le=30 * 86400, strict=False, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
@@ -181,7 +157,7 @@ class AttemptBody(Lenient):
     ended: Instant
     cpu_s: Annotated[float, Field(ge=0, le=1e12, strict=False, allow_inf_nan=False)] = 0.0
     runtime: Name = "process"
-    image: Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_nul)] | None = None
+    image: Annotated[str, StringConstraints(max_length=500), AfterValidator(no_nul)] | None = None
 
 
 class NextBody(Lenient):
@@ -202,127 +178,6 @@ class ReleaseBody(Lenient):
     """`POST /release`."""
 
     chunks: Annotated[list[ChunkId], Field(max_length=10_000)]
-
-
-class ValidatorBody(Strict):
-    """The project's own command that compares answers."""
-
-    action: Action
-    image: Image | None = None
-    timeout_s: Timeout = 60.0
-
-
-class ComparatorBody(Strict):
-    """When two answers agree."""
-
-    kind: Literal["exact", "json", "validator"] = "exact"
-    relative: Annotated[float, Field(ge=0, le=1, strict=False, allow_inf_nan=False)] = 0.0
-    absolute: Annotated[float, Field(ge=0, le=1e300, strict=False, allow_inf_nan=False)] = 0.0
-    validator: ValidatorBody | None = None
-
-    @model_validator(mode="after")
-    def _fitting(self) -> ComparatorBody:
-        if (self.kind == "validator") != (self.validator is not None):
-            raise ValueError("kind 'validator' and the field 'validator' go together")
-        if self.kind != "json" and (self.relative or self.absolute):
-            raise ValueError("a tolerance needs kind 'json'")
-        return self
-
-
-class ValidationBody(Strict):
-    """How answers are checked."""
-
-    quorum: Annotated[int, Field(ge=1, le=8)] = 1
-    replicas: Annotated[int, Field(ge=1, le=16)] | None = None
-    most: Annotated[int, Field(ge=1, le=16)] | None = None
-    distinct: Literal["account", "host", "container"] = "account"
-    same: Literal["any", "arch", "cpu-family"] = "any"
-    comparator: ComparatorBody = ComparatorBody()
-    adaptive: bool = False
-    canaries: Annotated[float, Field(ge=0, le=0.5, strict=False)] = 0.0
-
-    @model_validator(mode="after")
-    def _fitting(self) -> ValidationBody:
-        replicas = self.quorum if self.replicas is None else self.replicas
-        if replicas < self.quorum:
-            raise ValueError("replicas must not be less than quorum")
-        if self.most is not None and self.most < replicas:
-            raise ValueError("most must not be less than replicas")
-        if self.quorum == 1 and (replicas > 1 or self.adaptive or self.comparator.kind != "exact"):
-            raise ValueError("replicas, adaptive and a comparator need a quorum of at least 2")
-        return self
-
-
-class PolicyBody(Strict):
-    """`PATCH /projects/NAME`: what is named is changed."""
-
-    share: Annotated[float, Field(ge=0.01, le=1000, allow_inf_nan=False)] | None = None
-    assigned_only: bool | None = None
-    priority: Priority | None = None
-    validation: ValidationBody | None = None
-
-
-class ProjectBody(PolicyBody):
-    """`POST /projects`."""
-
-    name: Slug
-
-
-class TaskBody(Strict):
-    """`POST /projects/NAME/tasks`."""
-
-    name: Name | None = None
-    action: Action
-    image: Image | None = None
-    env: dict[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")],
-        Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_no_nul)],
-    ] = Field(default_factory=dict, max_length=200)
-    timeout_s: Timeout = 60.0
-    rows_per_chunk: Annotated[int, Field(ge=1, le=100_000)] = 1
-    requires: Requires = Field(default_factory=dict)
-    priority: Priority = 0
-    validation: ValidationBody | None = None
-
-
-class RequeueBody(Strict):
-    """`POST /errors/requeue`."""
-
-    chunks: Annotated[list[ChunkId], Field(min_length=1, max_length=MOST_CHUNKS)] | None = None
-    task: Name | None = None
-    signature: Annotated[Text, StringConstraints(min_length=1, max_length=1000)] | None = None
-
-    @model_validator(mode="after")
-    def _fitting(self) -> RequeueBody:
-        if (self.chunks is None) == (self.task is None):
-            raise ValueError("Say either 'chunks' or 'task'")
-        if self.chunks is not None and self.signature is not None:
-            raise ValueError("'signature' goes with 'task'")
-        return self
-
-
-class RerunBody(Strict):
-    """`POST /tasks/TASK/rerun`."""
-
-    which: Literal["all", "failed", "suspect"] | None = None
-    chunks: Annotated[list[ChunkId], Field(min_length=1, max_length=MOST_CHUNKS)] | None = None
-
-    @model_validator(mode="after")
-    def _fitting(self) -> RerunBody:
-        if (self.which is None) == (self.chunks is None):
-            raise ValueError("Say either 'which' or 'chunks'")
-        return self
-
-
-class ClearHostBody(Strict):
-    """`POST /hosts/clear`."""
-
-    account: Name
-    host: Uuid
-
-
-class EmptyBody(Strict):
-    """Calls that take nothing: an empty body, or `{}`."""
 
 
 Shape = TypeVar("Shape", bound=BaseModel)

@@ -66,7 +66,6 @@ def test_the_settings_together_come_to_every_verdict_and_every_kind_of_step() ->
         "is dealt to",
         "late duplicate",
         "FAILOVER",
-        "finds another revision",
         "deposed primary",
         "is requeued",
         "the pause ends",

@@ -17,7 +17,7 @@ from source_server.domain.dealing import level
 from source_server.domain.refusal import BadInput
 from source_server.domain.signature import signature
 from source_server.domain.table import Lines, csv_rows, cut, jsonl_rows, rows_of
-from source_server.domain.timing import is_silent, lease_until
+from source_server.domain.timing import computed_for, is_silent, lease_until
 from source_server.domain.watch import WorkingService
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
@@ -177,3 +177,14 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
 def test_a_line_that_is_not_utf8_is_named() -> None:
     with pytest.raises(BadInput, match="Line 3"):
         list(csv_rows(Lines([b"a\n", b"1\n", b"\xff\n"])))
+
+
+def test_an_attempt_that_no_beat_saw_start_took_its_share_of_the_claim_and_not_all_of_it() -> None:
+    claimed = datetime(2026, 11, 22, tzinfo=timezone.utc)
+    third = lease_until(claimed, timeout_s=60.0, place=3, beat_s=20.0)
+    now = claimed + timedelta(seconds=30)
+
+    unseen = computed_for(claimed, None, third, now, timeout_s=60.0)
+    seen = computed_for(claimed, claimed + timedelta(seconds=22), third, now, timeout_s=60.0)
+
+    assert (unseen, seen) == (10.0, 8.0)

@@ -1,0 +1,128 @@
+"""`dockercomp submit` and `assign`: a computation begins."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dockercomp.cli.checking import checking_options, validation
+from dockercomp.cli.connect import POLL_S, Sentence, server
+from dockercomp.cli.requiring import requires
+from dockercomp.failures import Refused
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dockercomp submit pairs.csv --project sums --rows-per-chunk 500 -- python3 /opt/job/add_pairs.py
+  dockercomp submit grid.csv --project digits --timeout 120 --image sha256:... -- python3 /opt/job/fit.py
+  dockercomp submit greetings.csv --project hello -- /bin/echo 'hello {name}'
+  dockercomp submit big.csv --project fits --requires 'arch=x86_64|arm64' --requires 'memory_mb>=4096' -- fit.py
+  dockercomp submit grid.csv --project digits --quorum 2 --compare json --relative 1e-9 -- python3 /opt/job/fit.py
+"""
+)
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("action", nargs=-1, required=True)
+@click.option("--project", required=True, help="The project; it is made if you have none of this name.")
+@click.option("--name", help="A name for people to read.  [default: the file's name]")
+@click.option("--image", help="Run only in this image: its id (sha256:...).")
+@click.option(
+    "--env", "env", multiple=True, metavar="NAME=VALUE", help="Public to volunteers; may be repeated."
+)
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds for one chunk.")
+@click.option("--rows-per-chunk", default=1, show_default=True, help="More than 1: rows come on stdin only.")
+@click.option(
+    "--requires",
+    "asked",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only containers with this label or resource; also NAME=ONE|OTHER, NAME>=NUMBER. May be repeated.",
+)
+@click.option(
+    "--priority", default=0, show_default=True, help="Among the project's tasks: higher ones go first."
+)
+@checking_options
+def submit(
+    data: Path,
+    action: tuple[str, ...],
+    project: str,
+    name: str | None,
+    image: str | None,
+    env: tuple[str, ...],
+    timeout: float,
+    rows_per_chunk: int,
+    asked: tuple[str, ...],
+    priority: int,
+    **checking: Any,
+) -> None:
+    """Make a task that runs ACTION on every row of DATA (.csv or .jsonl), and print its id.
+
+    ACTION is the whole command line; {field} stands for a field of the row. The task waits until it is assigned.
+    """
+    source = server()
+    pairs = dict(_pair(text) for text in env)
+    wanted = requires(asked)
+    source.add_project(project)
+    task = source.add_task(
+        project,
+        action,
+        name=name or data.name,
+        image=image,
+        env=pairs,
+        timeout_s=timeout,
+        rows_per_chunk=rows_per_chunk,
+        requires=wanted,
+        priority=priority,
+        validation=validation(checking),
+    )
+    try:
+        rows = source.upload(task, data)
+    except Refused:
+        source.cancel(task)  # without its data it is of no use to anybody
+        raise
+    click.echo(f"{rows} rows are uploaded; start them with: dockercomp assign --project {project}", err=True)
+    click.echo(task)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  dockercomp assign --all
+  dockercomp assign --project sums --by speed
+"""
+)
+@click.option("--project", help="Only this project's tasks.")
+@click.option("--all", "everything", is_flag=True, help="All of your projects.")
+@click.option(
+    "--by",
+    type=click.Choice(["count", "speed"]),
+    default="count",
+    show_default=True,
+    help="Make level the number of chunks that each container has, or the time it takes for them.",
+)
+def assign(project: str | None, everything: bool, by: str) -> None:
+    """Start waiting tasks and deal their ready chunks to the live containers, evenly."""
+    if bool(project) == everything:
+        raise Sentence("Say either --project NAME or --all.")
+    source = server()
+    deal = source.assign(project, by=by)
+    while not deal["done"]:
+        click.echo(f"dealt {sum(deal['dealt'].values())}, {deal['remaining']} to go", err=True)
+        time.sleep(POLL_S)
+        deal = source.deal(deal["id"])
+    dealt = deal["dealt"]
+    click.echo(f"{sum(dealt.values())} chunks dealt to {len(dealt)} containers.")
+    if deal["remaining"]:
+        click.echo(f"{deal['remaining']} chunks are ready and go to whoever asks.")
+    if deal["unassignable"]:
+        click.echo(f"{deal['unassignable']} chunks fit no live container now; they wait for one.")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Sentence(f"--env takes NAME=VALUE, not {text!r}.")
+    return name, value
