@@ -82,8 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     end_on_sigterm()
     figures = measure(sizes_of(options), options.only or PARTS)
+    print(json.dumps(figures, indent=1), flush=True)
     print(tables.markdown(figures), file=sys.stderr)
-    print(json.dumps(figures, indent=1))
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:
@@ -127,6 +127,7 @@ def measure(sizes: Sizes, parts: Sequence[str] = PARTS) -> dict[str, Any]:
         "machine": {
             **here,
             "web": f"{served.settings.web_processes} x {served.settings.web_threads} threads",
+            "load_after": machine()["load"],
         },
         "sizes": asdict(sizes),
         "notes": list(NOTES),

@@ -11,6 +11,7 @@ from statistics import median, quantiles
 from bench.sides import Client, Side
 
 MOST_HELD = 500  #: chunks that a client holds at once, within its host's limit
+MOST_CLAIMS = 100  #: that a client makes in one round
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Round:
 
 def one_round(side: Side, *, clients: int, k: int, chunks: int) -> Round:
     """Let so many clients claim about so many chunks in all, k at a time, and deliver each claim in one request."""
-    claims = max(1, min(MOST_HELD // k, round(chunks / (clients * k))))
+    claims = max(1, min(MOST_CLAIMS, MOST_HELD // k, round(chunks / (clients * k))))
     crowd = side.clients(clients)
     for client in crowd:
         client.prepare(k, claims)
@@ -48,7 +49,7 @@ def together(clients: Sequence[Client], work: Callable[[Client], int]) -> tuple[
         except BaseException as error:  # noqa: BLE001  # it is raised again, where it is heard
             failures.append(error)
 
-    threads = [threading.Thread(target=run, args=(client,)) for client in clients]
+    threads = [threading.Thread(target=run, args=(client,), daemon=True) for client in clients]
     for thread in threads:
         thread.start()
     start.wait()

@@ -27,8 +27,9 @@ def log_events(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(EventFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("pymongo", "apscheduler"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("pymongo").setLevel(logging.WARNING)
+    # It warns of every step that is due while the one before still works: on a busy machine that is no news.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 def _shown(value: object) -> str:

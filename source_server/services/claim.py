@@ -93,7 +93,8 @@ class Claim:
         self._fill(claim)
         for task in claim.tasks.values():
             self._charge(task, claim.take.granted[task.id])
-        won = self._held(container, token) if claim.take.won else []
+        # Beaten to all of them, as it seems: one may be ours all the same, and have been written to again since.
+        won = self._held(container, token) if claim.take.won or claim.take.beaten else []
         return self._claimed(container, token, won, again=claim.take.beaten and not won, known=claim.tasks)
 
     def _asker(self, container: Container, token: str) -> Asker:

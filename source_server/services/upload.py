@@ -93,6 +93,11 @@ class ReceiveUpload:
         if not self._stores.tasks.begin_upload(task.id, attempt, quiet_since=now - QUIET):
             if task.state is not TaskState.WAITING or task.cancelled:
                 raise Conflict("The task has been started or cancelled: it takes no more data.")
+            if task.upload is not None and task.upload.id == upload_id:
+                # Most likely the same upload, sent again after its server died: its place becomes free by itself.
+                raise Unavailable(
+                    f"This upload is under way, or broke off less than {QUIET.seconds} s ago; send it again."
+                )
             raise Conflict(
                 f"Another upload to this task is under way; wait for it, or for {QUIET.seconds} s of its silence."
             )

@@ -105,7 +105,7 @@ def test_a_slow_upload_keeps_its_place(scientist: Any, app: Any, monkeypatch: py
         environ_overrides={"wsgi.input": Slow(), "CONTENT_LENGTH": "38"},
     )
 
-    assert statuses == [409]
+    assert statuses == [503]
     assert slow.status_code == 201 and slow.get_json()["rows"] == 18
 
 
@@ -151,3 +151,20 @@ def test_text_takes_the_bytes_that_it_has(scientist: Any) -> None:
     task = empty_task(scientist)
 
     assert put(scientist, task, ("a\n" + "ж" * 15_000 + "\n").encode()).status_code == 201
+
+
+def test_an_upload_whose_server_died_is_asked_to_come_again_and_another_one_is_refused(
+    scientist: Any, stores: Any, raw: Any
+) -> None:
+    task = empty_task(scientist)
+    half = {"id": "one", "attempt": "a" * 16, "touched": stores.clock.now(), "complete": False, "ended": False}
+    raw.tasks.update_one({"_id": task}, {"$set": {"upload": {**half, "digest": None, "chunks": 0, "rows": 0}}})
+
+    def send(upload: str) -> Any:
+        place = f"/tasks/{task}/chunks/{upload}"
+        return scientist.call("PUT", place, data=b"a\n1\n", content_type="text/csv")
+
+    again, another = send("one"), send("two")
+
+    assert again.status_code == 503 and "Retry-After" in again.headers
+    assert another.status_code == 409
