@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from apscheduler.schedulers.blocking import BlockingScheduler
 
@@ -71,9 +71,20 @@ class Housekeeper:
         _log_if("attempts settled", self._accept.settle(now))
         for task in self._stores.tasks.unfinished():
             if task.validation.checks:
-                waiting = self._stores.chunks.validating(task.id, limit=DECIDE_BATCH)
-                self._settle_results.decide_again(waiting, now)
+                self._decide(self._stores.chunks.validating(task.id, limit=DECIDE_BATCH), now)
         _log_if("results marked suspect", self._reputation.mark_suspects())
+
+    def _decide(self, chunks: Sequence[str], now: datetime) -> None:
+        try:
+            self._settle_results.decide_again(chunks, now)
+        except Unavailable:
+            raise
+        except Exception:
+            if len(chunks) <= 1:
+                log.exception("chunk cannot be decided", extra={"chunk": "".join(chunks)})
+                return
+            for one in chunks:  # one of them must not hold the others up
+                self._decide([one], now)
 
     def tasks(self) -> None:
         """Wake rested chunks, pause what only fails, sweep what was cancelled, complete, clear dead uploads."""

@@ -13,3 +13,9 @@ def can_test(chunk: Chunk, taker: Taker) -> bool:
         return False
     touched: tuple[Candidate | Lease, ...] = (*chunk.candidates, *chunk.leases)
     return not any((one.account, one.host) == (taker.account, taker.host) for one in touched)
+
+
+def is_new_to(chunk: Chunk, account: str) -> bool:
+    """Whether nobody of this account has answered it, or computes it now."""
+    touched: tuple[Candidate | Lease, ...] = (*chunk.candidates, *chunk.leases)
+    return all(one.account != account for one in touched)

@@ -62,37 +62,54 @@ def bar(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | Non
         return Bar.HOLDS_IT
     if rule.quorum > 1 and (found := _quorum_bar(chunk, taker, rule, crowd)):
         return found
-    hosts = {failure.host for failure in chunk.failed}
-    if taker.host in hosts and _another_could(chunk, rule, crowd, besides=hosts):
+    if _failed_with(chunk, taker) and _another_could(chunk, rule, crowd):
         return Bar.FAILED_HERE
     return None
 
 
 def _quorum_bar(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | None:
-    found = _beside_the_others(chunk, taker, rule)
+    found = _beside_the_others(chunk, taker, rule, crowd)
     if found is not None or taker.established:
         return found
     # One of the Q is to be an established account, where one is there to take it: the last place is kept for it.
-    out: tuple[Lease | Candidate, ...] = (*chunk.leases, *chunk.candidates)
+    out = _out(chunk)
     if any(one.established for one in out) or len(out) < rule.quorum - 1:
         return None
-    proved = (one for one in crowd.takers if one.established)
-    return Bar.UNPROVED if any(_beside_the_others(chunk, one, rule) is None for one in proved) else None
+    proved = (one for one in crowd.takers if one.established and not _failed_with(chunk, one))
+    could = any(_beside_the_others(chunk, one, rule, crowd) is None for one in proved)
+    return Bar.UNPROVED if could else None
 
 
-def _beside_the_others(chunk: Chunk, taker: Taker, rule: Validation) -> Bar | None:
+def _beside_the_others(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | None:
     """Whether an answer of this container would count beside those that are given or under way."""
-    out: tuple[Lease | Candidate, ...] = (*chunk.leases, *chunk.candidates)
-    givers = {identity(rule, account=one.account, host=one.host, container=one.container) for one in out}
-    if identity(rule, account=taker.account, host=taker.host, container=taker.container) in givers:
+    if _gave_one(chunk, taker, rule):
         return Bar.ANSWERED
-    if any(one.platform != taker.platform for one in out):
-        return Bar.PLATFORM
-    return None
+    platforms = {one.platform for one in _out(chunk)}
+    if not platforms or taker.platform in platforms:
+        return None
+    # A platform that nobody else is there for, or that one of them made up, must not keep all others out.
+    could = any(one.platform in platforms and not _gave_one(chunk, one, rule) for one in crowd.takers)
+    return Bar.PLATFORM if could else None
 
 
-def _another_could(chunk: Chunk, rule: Validation, crowd: Crowd, *, besides: set[str]) -> bool:
+def _gave_one(chunk: Chunk, taker: Taker, rule: Validation) -> bool:
+    me = identity(rule, account=taker.account, host=taker.host, container=taker.container)
     return any(
-        one.host not in besides and (rule.quorum == 1 or _quorum_bar(chunk, one, rule, crowd) is None)
+        identity(rule, account=one.account, host=one.host, container=one.container) == me
+        for one in _out(chunk)
+    )
+
+
+def _out(chunk: Chunk) -> tuple[Lease | Candidate, ...]:
+    return (*chunk.leases, *chunk.candidates)
+
+
+def _failed_with(chunk: Chunk, taker: Taker) -> bool:
+    return any((one.account, one.host) == (taker.account, taker.host) for one in chunk.failed)
+
+
+def _another_could(chunk: Chunk, rule: Validation, crowd: Crowd) -> bool:
+    return any(
+        not _failed_with(chunk, one) and (rule.quorum == 1 or _quorum_bar(chunk, one, rule, crowd) is None)
         for one in crowd.takers
     )

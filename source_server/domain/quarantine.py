@@ -32,16 +32,22 @@ def must_set_aside(chunk: Chunk, fleet: Fleet | None = None) -> bool:
 def _failed_widely(chunk: Chunk, fleet: Fleet | None) -> bool:
     hosts = {failure.host for failure in chunk.failed}
     accounts = {failure.account for failure in chunk.failed}
-    # With no fleet known the strict reading holds: what was let pass when it failed is not set aside on waking.
-    wanted = 1 if fleet is not None and len(fleet.accounts) < FAILED_ACCOUNTS else FAILED_ACCOUNTS
-    if len(hosts) >= FAILED_HOSTS and len(accounts) >= wanted:
+    if len(hosts) >= FAILED_HOSTS and len(accounts) >= _accounts_wanted(fleet):
         return True
     # With fewer hosts than three, all of them have to fail; and more than once, for a full disk passes.
     few = fleet is not None and 0 < len(fleet.hosts) < FAILED_HOSTS
     return few and fleet is not None and fleet.hosts <= hosts and chunk.failures >= FAILED_HOSTS
 
 
+def _accounts_wanted(fleet: Fleet | None) -> int:
+    # With no fleet known the strict reading holds: what was let pass when it failed is not set aside on waking.
+    return 1 if fleet is not None and len(fleet.accounts) < FAILED_ACCOUNTS else FAILED_ACCOUNTS
+
+
 def _data_is_bad(chunk: Chunk, fleet: Fleet | None) -> bool:
     """Exit 65 is final once a second host agrees, or at once when there is no other to ask."""
-    hosts = {failure.host for failure in chunk.failed if failure.bad_data}
-    return len(hosts) >= 2 or bool(hosts and fleet is not None and fleet.hosts <= hosts)
+    said = [failure for failure in chunk.failed if failure.bad_data]
+    hosts = {failure.host for failure in said}
+    if hosts and fleet is not None and fleet.hosts <= hosts:
+        return True
+    return len(hosts) >= 2 and len({failure.account for failure in said}) >= _accounts_wanted(fleet)

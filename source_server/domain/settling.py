@@ -12,7 +12,7 @@ from datetime import datetime
 from source_server.domain import transitions as rules
 from source_server.domain.agreement import Agree, Decision, decide, gave
 from source_server.domain.attempt import Verdict
-from source_server.domain.chunk import Candidate, Chunk, ChunkState, Failure
+from source_server.domain.chunk import MAX_LISTED, Candidate, Chunk, ChunkState, Failure
 from source_server.domain.quarantine import Fleet
 from source_server.domain.validation import Comparison, Validation
 
@@ -77,7 +77,8 @@ def verdict(
     if chunk.result is None:
         if proposed:
             return Verdict.CANDIDATE
-        return Verdict.DUPLICATE if rule.checks and gave(rule, chunk.candidates, answer) else None
+        full = len(chunk.candidates) >= MAX_LISTED
+        return Verdict.DUPLICATE if full or (rule.checks and gave(rule, chunk.candidates, answer)) else None
     if chunk.result == answer.result:
         return Verdict.ACCEPTED
     return _beside_accepted(answer, chunk, rule, judge, proposed=proposed, canary=canary)
@@ -131,15 +132,17 @@ def _beside_accepted(
     same = answer.digest == accepted.digest
     if not rule.checks:
         return Verdict.AGREED if canary and same else Verdict.DUPLICATE
-    if not proposed and gave(rule, chunk.candidates, answer):
+    if not proposed and not canary and gave(rule, chunk.candidates, answer):
         return Verdict.DUPLICATE
-    if not proposed and not same and rule.comparison is Comparison.VALIDATOR:
-        return Verdict.DUPLICATE  # the validator never saw it
+    if not proposed and rule.comparison is Comparison.VALIDATOR:
+        return Verdict.AGREED if same else Verdict.DUPLICATE  # the validator never saw it
     agree = judge(chunk.candidates if proposed else (*chunk.candidates, answer))
     if agree is None:
         return Verdict.DUPLICATE
     if agree(accepted, answer):
         return Verdict.AGREED
+    if answer.platform != accepted.platform:
+        return Verdict.DUPLICATE  # answers of different platforms prove nothing against each other
     # Accepted on its giver's word alone, it is no proof against another; nobody is blamed before Q agree.
     backed = sum(known is accepted or agree(accepted, known) for known in chunk.candidates)
     return Verdict.DISAGREED if backed >= rule.quorum else Verdict.DUPLICATE

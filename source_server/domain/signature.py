@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from source_server.domain.attempt import Attempt
@@ -22,6 +23,11 @@ SHORT_TAIL = 1024  #: bytes that the others keep
 
 _LONGEST = 200  #: letters of the text behind kind and exit
 _READ = 2000  #: letters of a line that are looked at
+_MOST_VALUES = 100  #: of the input's values in the line, the longest are masked
+
+_WORD = re.compile(r"\w")
+_PLAIN = re.compile(r"[ !#-&(-\[\]-~]*")  #: printable ASCII without quotes and backslashes
+_QUOTES = frozenset("'\"`")
 
 _FRAME = re.compile(r'^\s+File "([^"]+)", line \d+(?:, in (\S+))?')
 _RAISED = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)")
@@ -41,7 +47,7 @@ def signature(attempt: Attempt, chunk_input: str | None = None) -> str:
     """The signature of a failed attempt at a chunk with this input (JSON text; None: not known)."""
     how = f"signal {attempt.signal}" if attempt.signal is not None else f"exit {attempt.exit_code}"
     lines = attempt.stderr_tail.splitlines()
-    said = _raised(lines) or _masked(_last(lines), list(_values(chunk_input)))
+    said = _raised(lines) or _masked(_last(lines), chunk_input)
     return _printable(f"{attempt.outcome.value}, {how}: {said[:_LONGEST]}")
 
 
@@ -69,9 +75,8 @@ def _raised(lines: list[str]) -> str | None:
     return f"{raised[1]} in {file}" + (f", {frame[2]}" if frame[2] else "")
 
 
-def _masked(line: str, values: Iterable[str]) -> str:
-    # Only what occurs at all is made into an expression: an input may have tens of thousands of values.
-    for value in sorted((one for one in values if one in line), key=len, reverse=True):
+def _masked(line: str, chunk_input: str | None) -> str:
+    for value in _values(chunk_input, line):
         line = _mask_value(line, value)
     for pattern, mask in _MASKS:
         line = pattern.sub(mask, line)
@@ -79,23 +84,50 @@ def _masked(line: str, values: Iterable[str]) -> str:
 
 
 def _mask_value(line: str, value: str) -> str:
-    text = re.escape(value)
-    # A single letter is a value where it is quoted, elsewhere it is a word.
-    pattern = rf"(?<=['\"`]){text}(?=['\"`])" if len(value) == 1 else rf"(?<!\w){text}(?!\w)"
-    return re.sub(pattern, "VALUE", line)
+    # By hand: to make an expression of each of a hundred values takes longer than all the rest.
+    kept, begin, at = [], 0, line.find(value)
+    while at >= 0:
+        end = at + len(value)
+        if _stands_alone(line, at, end):
+            kept += [line[begin:at], "VALUE"]
+            begin = end
+            at = line.find(value, end)
+        else:
+            at = line.find(value, at + 1)
+    return "".join([*kept, line[begin:]])
 
 
-def _values(chunk_input: str | None) -> Iterator[str]:
-    """The texts of an input, as a program may show them; those that the other masks cover whole are left to them."""
+def _stands_alone(line: str, at: int, end: int) -> bool:
+    before, behind = line[at - 1 : at], line[end : end + 1]
+    if end - at == 1:
+        # A single letter is a value where it is quoted, elsewhere it is a word.
+        return before in _QUOTES and behind in _QUOTES
+    return not (_WORD.match(before) or _WORD.match(behind))
+
+
+def _values(chunk_input: str | None, line: str) -> list[str]:
+    """The longest texts of an input in this line, longest first; what other masks cover whole is left to them."""
     if chunk_input is None:
-        return
+        return []
     try:
         found = set(_texts(json.loads(chunk_input)))
     except (ValueError, RecursionError):
-        return
-    shown = {form for one in found for form in (one.strip(), repr(one)[1:-1], json.dumps(one)[1:-1])}
+        return []
+    shown = {form for one in found for form in _as_shown(one) if form and form in line}
     # "17" is N wherever it stands: as VALUE in one chunk only, it would set that chunk apart.
-    yield from (one for one in shown if one and not any(mask.fullmatch(one) for mask, _ in _MASKS))
+    told_apart = (
+        one
+        for one in sorted(shown, key=lambda one: (-len(one), one))
+        if not any(mask.fullmatch(one) for mask, _ in _MASKS)
+    )
+    return list(islice(told_apart, _MOST_VALUES))
+
+
+def _as_shown(text: str) -> tuple[str, ...]:
+    """A text as a program may show it: bare, or as Python or JSON write it."""
+    if _PLAIN.fullmatch(text):
+        return (text.strip(), text)
+    return (text.strip(), repr(text)[1:-1], json.dumps(text)[1:-1])
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -171,7 +171,8 @@ def propose(chunk: Chunk, candidate: Candidate) -> Chunk:
     if len(chunk.candidates) >= MAX_LISTED:
         raise WrongState("the chunk has all the candidates that it can carry")
     kept = tuple(held for held in chunk.leases if held.container != candidate.container)
-    return _offered(replace(chunk, candidates=(*chunk.candidates, candidate), leases=kept))
+    # Whom it was dealt to may be barred by this answer: it goes to whoever may take it.
+    return _offered(replace(chunk, candidates=(*chunk.candidates, candidate), leases=kept, assigned=None))
 
 
 def accept(chunk: Chunk, result: str) -> Chunk:

@@ -95,8 +95,24 @@ class Accept:
         results = self._stores.results.unsettled(before=now - SETTLE_AFTER, limit=SETTLE_BATCH)
         errors = self._stores.errors.unsettled(before=now - SETTLE_AFTER, limit=SETTLE_BATCH)
         waiting = self._stores.results.waiting(before=now - SETTLE_AFTER, limit=SETTLE_BATCH)
-        self._settle([*results, *waiting], errors, now)
+        try:
+            self._settle([*results, *waiting], errors, now)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("attempts could not be settled together, now one by one")
+            self._settle_each([*results, *waiting], errors, now)
         return len(results) + len(errors)
+
+    def _settle_each(self, results: Sequence[Stored], errors: Sequence[Stored], now: datetime) -> None:
+        """One that cannot be settled must not hold the others up."""
+        alone = [([one], list[Stored]()) for one in results] + [(list[Stored](), [one]) for one in errors]
+        for answers, failures in alone:
+            try:
+                self._settle(answers, failures, now)
+            except Exception:
+                [one] = answers + failures
+                log.exception("attempt cannot be settled", extra={"attempt": one.id, "chunk": one.chunk})
 
     def _read(self, attempts: Sequence[Attempt]) -> dict[str, Chunk]:
         chunks = self._stores.chunks.read({one.chunk for one in attempts})
@@ -137,8 +153,9 @@ class Accept:
             if is_answer(one)
         ]
         failed = [one for one in kept if not is_answer(one)]
-        self._put(results, self._keep_errors.documents(failed, origin, chunks, now), now)
-        self._note(origin, kept, chunks, now)
+        new = self._put(results, self._keep_errors.documents(failed, origin, chunks, now), now)
+        # What was sent before has been counted before.
+        self._note(origin, [one for one in kept if stored_id(one) in new], chunks, now)
         return refused
 
     def _result(
@@ -191,11 +208,9 @@ class Accept:
         standing = self._stores.accounts.standing([container.account])
         return is_established(standing.get(container.account, Standing()), now)
 
-    def _put(self, results: list[Document], errors: list[Document], now: datetime) -> None:
-        if results:
-            self._stores.results.put(results)
-        if errors:
-            self._stores.errors.put(errors)
+    def _put(self, results: list[Document], errors: list[Document], now: datetime) -> set[str]:
+        new = self._stores.results.put(results) if results else set()
+        new |= self._stores.errors.put(errors) if errors else set()
         # From here on the attempts are safe with a majority: whatever fails now, housekeeping finishes.
         try:
             self._settle(
@@ -205,6 +220,10 @@ class Accept:
             )
         except Unavailable as error:
             log.warning("verdicts left to housekeeping", extra={"reason": str(error)})
+        except Exception:
+            # A bug of ours is no reason for a client to send for ever what is safe already.
+            log.exception("verdicts left to housekeeping")
+        return new
 
     def _settle(self, results: Sequence[Stored], errors: Sequence[Stored], now: datetime) -> None:
         undecided = (Verdict.NEW, Verdict.CANDIDATE)

@@ -156,7 +156,9 @@ class Claim:
         if shared and not (claim.take.won or claim.take.beaten):
             self._hedge(claim, shared)
         if claim.quarantined and not claim.take.won:
-            for task in list(claim.tasks.values())[:PAGE]:
+            tasks = list(claim.tasks.values())
+            # From any of them: the host may never pass where it cannot work at all.
+            for task in self._tools.dice.sample(tasks, min(PAGE, len(tasks))):
                 if not claim.take.won:
                     claim.take.canary(task)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from source_server.domain import transitions as rules
 from source_server.domain.chunk import OPEN_STATES, ChunkState
 from source_server.domain.task import Task, TaskOutcome, TaskState
+from source_server.services.validate import companion_id
 from source_server.stores.database import Stores
 
 SWEEP = 1000  #: chunks cancelled in one go
@@ -34,7 +35,18 @@ class Complete:
             outcome = TaskOutcome.FAILED
         else:
             outcome = TaskOutcome.SUCCEEDED
-        return self._stores.tasks.complete(task, outcome, self._stores.clock.now())
+        return self._end(task, outcome)
+
+    def _end(self, task: Task, outcome: TaskOutcome) -> bool:
+        """Complete a task, and what compares its answers with it; whether this call did."""
+        now = self._stores.clock.now()
+        if task.validator is None:
+            return self._stores.tasks.complete(task, outcome, now)
+        # Nobody looks at a companion that waits; one that runs housekeeping ends, if a crash comes in between.
+        self._stores.tasks.start(companion_id(task.id), now)
+        ended = self._stores.tasks.complete(task, outcome, now)
+        self.if_done(companion_id(task.id))
+        return ended
 
     def _with_its_task(self, companion: Task) -> bool:
         """A validator's task has no data of its own: it ends with the one whose answers it compares."""
@@ -52,7 +64,7 @@ class Complete:
             self._stores.chunks.apply([(one, rules.cancel(one)) for one in chunks]) if chunks else set()
         )
         if not chunks:
-            self._stores.tasks.complete(task, TaskOutcome.CANCELLED, self._stores.clock.now())
+            self._end(task, TaskOutcome.CANCELLED)
         return len(cancelled)
 
     def wake(self, task: Task) -> int:

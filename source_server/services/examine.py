@@ -29,10 +29,10 @@ class Examine:
             self._stores.tasks.note_examined(task.id, paused_why=None)
             return
         errors = self._stores.errors.first(task.id, limit=LOOKED_AT)
-        ended = [(at, Ended(host=host)) for at, host in answers]
-        ended += [(at, Ended(host=host, signature=signature)) for at, host, signature in errors]
+        ended = [(at, Ended(host=host, account=account)) for at, host, account in answers]
+        ended += [(at, Ended(host=host, account=who, signature=how)) for at, host, who, how in errors]
         in_order = [one for _, one in sorted(ended, key=lambda pair: pair[0])]
-        finding = first_attempts_say(in_order, self._live.now().fleet(task).hosts)
+        finding = first_attempts_say(in_order, self._live.now().fleet(task))
         if finding is None:
             return
         if self._stores.tasks.note_examined(task.id, paused_why=finding.why) and finding.why is not None:

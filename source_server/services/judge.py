@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
 from source_server.domain.agreement import Agree, same_answer
 from source_server.domain.chunk import Candidate, Chunk
-from source_server.domain.comparing import same_json
+from source_server.domain.comparing import Tolerance
 from source_server.domain.task import Task
 from source_server.domain.validation import Comparison
 from source_server.services.validate import Validate
 from source_server.stores.database import Stores
+
+MOST_COMPARED = 20_000  #: pairs of answers whose comparison is remembered
 
 
 class Judge:
@@ -19,6 +22,7 @@ class Judge:
     def __init__(self, stores: Stores, validate: Validate) -> None:
         self._stores = stores
         self._validate = validate
+        self._compared = _Compared()
 
     def agreement(self, task: Task, chunk: Chunk, candidates: Sequence[Candidate]) -> Agree | None:
         """What agreeing means for these candidates of the chunk; None: the validator has not said yet."""
@@ -33,18 +37,28 @@ class Judge:
         return same_answer
 
     def _within_tolerance(self, task: Task, candidates: Sequence[Candidate]) -> Agree:
-        answers = self._stores.results.answers([one.result for one in candidates])
         rule = task.validation
+        read: list[Tolerance] = []  # once, and only if two have not been compared before
+
+        def compared(one: str, other: str) -> bool | None:
+            if not read:
+                read.append(
+                    Tolerance(self._texts(candidates), relative=rule.relative, absolute=rule.absolute)
+                )
+            return read[0].same(one, other)
 
         def agree(one: Candidate, other: Candidate) -> bool:
             if same_answer(one, other):
                 return True
-            left, right = answers.get(one.result), answers.get(other.result)
-            if left is None or right is None:
-                return False
-            return same_json(left, right, relative=rule.relative, absolute=rule.absolute)
+            pair = (min(one.digest, other.digest), max(one.digest, other.digest))
+            return self._compared.get((*pair, rule.relative, rule.absolute), lambda: compared(*pair))
 
         return agree
+
+    def _texts(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """digest -> answer; of equal ones most have no payload any more."""
+        texts = self._stores.results.answers([one.result for one in candidates])
+        return {one.digest: texts[one.result] for one in candidates if one.result in texts}
 
     def _as_validated(self, task: Task, chunk: Chunk, candidates: Sequence[Candidate]) -> Agree | None:
         groups = self._validate.groups(task, chunk)
@@ -57,6 +71,25 @@ class Judge:
             return group is not None and group == named.get(other.result)
 
         return agree
+
+
+class _Compared:
+    """What comparing two digests came to: the same for ever, and asked for again for each answer's verdict."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, str, float, float], bool] = {}
+
+    def get(self, key: tuple[str, str, float, float], compare: Callable[[], bool | None]) -> bool:
+        """Whether they agree. `compare` says None where an answer is not there: nothing to be remembered."""
+        with self._lock:
+            known = self._known.get(key)
+        if known is None and (known := compare()) is not None:
+            with self._lock:
+                if len(self._known) >= MOST_COMPARED:
+                    self._known.clear()
+                self._known[key] = known
+        return bool(known)
 
 
 def _by_result(

@@ -12,7 +12,10 @@ MOST = 2000  #: tasks remembered
 
 
 class KnownTasks:
-    """Rule, job and validator of a task are fixed when it is made; only those may be taken from here."""
+    """Rule and requirements of a task are fixed when it is made; only those may be taken from here.
+
+    What its job and its validator execute is left out: of each, the command line and the environment are empty.
+    """
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
@@ -26,7 +29,7 @@ class KnownTasks:
             found = {one: self._known[one] for one in wanted if one in self._known}
         missing = wanted - found.keys()
         if missing:
-            read = self._stores.tasks.read(sorted(missing))
+            read = self._stores.tasks.rules(sorted(missing))
             found |= read
             with self._lock:
                 if len(self._known) + len(read) > MOST:

@@ -32,10 +32,10 @@ class Snapshot:
     _crowds: dict[str, Crowd] = field(default_factory=dict, compare=False)  #: by task, made once a snapshot
 
     def fitting(self, task: Task) -> list[Container]:
-        """Those that can run the task's job, quarantined hosts last resort: only where there is no other."""
+        """Those that can run the task's job; paused ones and quarantined hosts only where there is no other."""
         fitting = [one for one in self.containers if fits(task, one)]
         sound = [one for one in fitting if (one.account, one.host.id) not in self.quarantined]
-        return sound or fitting
+        return [one for one in sound if not one.paused] or sound or fitting
 
     def fleet(self, task: Task) -> Fleet:
         """Hosts and accounts of those."""
@@ -61,8 +61,8 @@ class Snapshot:
         return self._crowds[task.id]
 
     def slots(self, account: str, host: str) -> int:
-        """How many live containers this account has on that host."""
-        return sum(one.account == account and one.host.id == host for one in self.containers)
+        """How many live containers this account has on that host; one at least, for it may have come just now."""
+        return max(1, sum(one.account == account and one.host.id == host for one in self.containers))
 
 
 class LiveContainers:

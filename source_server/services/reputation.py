@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from source_server.domain.attempt import Origin, Verdict
 from source_server.domain.chunk import Chunk
+from source_server.domain.task import Task
 from source_server.domain.trust import CANARIES, must_quarantine
 from source_server.services.live import LiveContainers
 from source_server.services.rates import Rates
@@ -39,25 +40,29 @@ class Reputation:
         """Leases came back uncomputed, or ran out: half as many may be in flight there."""
         self._stores.hosts.halve(account, host, self._live.now().slots(account, host))
 
-    def judged(self, judged: Iterable[Judged], chunks: Mapping[str, Chunk], now: datetime) -> None:
+    def judged(
+        self,
+        judged: Sequence[Judged],
+        chunks: Mapping[str, Chunk],
+        tasks: Mapping[str, Task],
+        now: datetime,
+    ) -> None:
         """Verdicts were written: agreement builds trust, disagreement and blame end it."""
         doubted: set[tuple[str, str]] = set()
-        judged = list(judged)
         right = (Verdict.ACCEPTED, Verdict.AGREED)
         self._rates.accepted(one.origin.container for one, verdict in judged if verdict in right)
         for result, verdict in judged:
-            host = (result.origin.account, result.origin.host)
-            if verdict is Verdict.AGREED or (
-                verdict is Verdict.ACCEPTED and _others_agree(chunks[result.chunk])
-            ):
+            host, chunk = (result.origin.account, result.origin.host), chunks.get(result.chunk)
+            if verdict in right and chunk is not None and _another_says_so(result, verdict, chunk, judged):
                 self._agreed(result, now)
             elif verdict is Verdict.DISAGREED:
                 self._stores.hosts.disagreed(*host)
+                self._stores.accounts.disagreed(result.origin.account)
                 doubted.add(host)
-            elif result.canary:
+            elif result.canary and tasks[result.task].validator is None:
                 self._stores.hosts.canary_failed(*host)
-            if verdict is Verdict.ACCEPTED:
-                doubted |= self._blame(chunks[result.chunk], host)
+            if verdict is Verdict.ACCEPTED and chunk is not None:
+                doubted |= self._blame(chunk, host)
         self._doubt(sorted(doubted), now)
 
     def canary_failed(self, origins: Sequence[Origin]) -> None:
@@ -98,5 +103,12 @@ class Reputation:
                 log.warning("host quarantined", extra={"host": record.host, "why": why})
 
 
-def _others_agree(chunk: Chunk) -> bool:
-    return len(chunk.candidates) > 1
+def _another_says_so(result: Stored, verdict: Verdict, chunk: Chunk, judged: Sequence[Judged]) -> bool:
+    """Whether somebody of another account came to this answer: nobody becomes trusted by agreeing with himself."""
+    mine = result.origin.account
+    if verdict is Verdict.AGREED:
+        return any(one.result == chunk.result and one.account != mine for one in chunk.candidates)
+    return any(
+        its is Verdict.AGREED and one.chunk == result.chunk and one.origin.account != mine
+        for one, its in judged
+    )

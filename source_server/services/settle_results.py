@@ -164,10 +164,11 @@ class SettleResults:
             and len(chunks[one.chunk].candidates) == 1
         ]
         self._stores.results.mark_unchecked(alone)
+        own = set[str]()
         for verdict in sorted({verdict for _, verdict in judged}, key=lambda one: one.value):
-            self._stores.results.settle([one.id for one, its in judged if its is verdict], verdict)
+            own |= self._stores.results.settle([one.id for one, its in judged if its is verdict], verdict)
         self._drop_equal_payloads(judged, chunks)
-        self._reputation.judged(judged, chunks, now)
+        self._reputation.judged([pair for pair in judged if pair[0].id in own], chunks, tasks, now)
 
     def _drop_equal_payloads(self, judged: Sequence[Judged], chunks: Mapping[str, Chunk]) -> None:
         """A result that says the same bytes as the accepted one keeps no copy of them."""

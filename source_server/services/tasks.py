@@ -98,7 +98,7 @@ class Tasks:
 
     def start(self, account: Account, task_id: str) -> Task:
         """Start a waiting task; one that runs already stays as it is; raises Conflict without complete data."""
-        task = self.get(account, task_id)
+        task = self._steerable(account, task_id)
         if not task.sealed:
             raise Conflict(
                 "The task has no complete data yet: upload it with PUT /tasks/ID/chunks/UPLOAD first."
@@ -108,16 +108,22 @@ class Tasks:
 
     def pause(self, account: Account, task_id: str, *, paused: bool) -> Task:
         """Close or open the gate: a paused task hands nothing out, what runs goes on."""
-        self.get(account, task_id)
+        self._steerable(account, task_id)
         self._stores.tasks.set_paused(task_id, paused)
         return self.get(account, task_id)
 
     def cancel(self, account: Account, task_id: str) -> Task:
         """Close the task's gate for good; housekeeping sweeps its chunks. Raises Conflict when it is complete."""
-        self.get(account, task_id)
+        self._steerable(account, task_id)
         if not self._stores.tasks.close_gate(task_id):
             raise Conflict("The task is complete already.")
         return self.get(account, task_id)
+
+    def _steerable(self, account: Account, task_id: str) -> Task:
+        task = self.get(account, task_id)
+        if task.validates is not None:
+            raise Conflict(f"This only compares answers of the task {task.validates}: steer that one.")
+        return task
 
     def ids(self, account: Account, task_id: str | None) -> list[str] | None:
         """The ids of the caller's tasks, or of the one named; None means every task (admins)."""

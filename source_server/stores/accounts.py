@@ -77,6 +77,10 @@ class Accounts:
         change = {"$inc": {"agreed": 1}, "$min": {"first_agreed": now}}
         self._gate.update_one({"_id": account}, change, quick=True)
 
+    def disagreed(self, account: str) -> None:
+        """One of its answers was found wrong: it has to prove itself anew."""
+        self._gate.update_one({"_id": account}, {"$set": {"agreed": 0}}, quick=True)
+
 
 def _account(document: Document) -> Account:
     return Account(

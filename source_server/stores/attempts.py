@@ -75,9 +75,9 @@ class Attempts:
         new = {"verdict": Verdict.NEW.value}
         self._gate.index([("stored", 1)], name="unsettled", partialFilterExpression=new)
 
-    def put(self, documents: Sequence[Document]) -> None:
-        """Store each unless it is there; a majority has all of them when this returns."""
-        self._gate.put_if_absent(documents)
+    def put(self, documents: Sequence[Document]) -> set[str]:
+        """Store each unless it is there; a majority has all of them when this returns. The ids that were new."""
+        return self._gate.put_if_absent(documents)
 
     def given(self, chunk_ids: Iterable[str], container: str) -> dict[tuple[str | int, ...], set[str]]:
         """What of `given_by` -> digests of what this container has already delivered for these chunks."""
@@ -93,24 +93,37 @@ class Attempts:
         return self._gate.find({"chunk": chunk}, unread, sort=[("stored", -1)], limit=limit)
 
     def unsettled(self, *, before: datetime, limit: int) -> list[Stored]:
-        """What a majority has since before that instant, without a verdict yet, oldest first.
+        """What a majority has since before that instant, without a verdict yet: the oldest and the newest.
 
-        Never what a primary alone has: a failover could take it away after a chunk was pointed at it.
+        Never what a primary alone has: a failover could take it away after a chunk was pointed at it. Not the oldest
+        alone: some that nothing can be said about must not hide the others.
         """
         query = {"verdict": Verdict.NEW.value, "stored": {"$lt": before}}
-        order = [("stored", 1)]
-        return self._stored(self._gate.find(query, self._shown(), sort=order, limit=limit, majority=True))
+        found: dict[str, Document] = {}
+        for order in ([("stored", 1)], [("stored", -1)]):
+            some = self._gate.find(query, self._shown(), sort=order, limit=(limit + 1) // 2, majority=True)
+            found |= {one["_id"]: one for one in some}
+        return self._stored(found.values())
 
     def of(self, ids: Sequence[str]) -> list[Stored]:
         """The stored attempts with these ids, as decisions need them."""
         return self._stored(self._gate.find({"_id": {"$in": list(ids)}}, self._shown()))
 
-    def settle(self, ids: Sequence[str], verdict: Verdict) -> None:
-        """Set the verdict of those that have none yet; a candidate's is still to come."""
-        if ids:
-            open_ = [Verdict.NEW.value, *([] if verdict is Verdict.CANDIDATE else [Verdict.CANDIDATE.value])]
-            query = {"_id": {"$in": list(ids)}, "verdict": {"$in": open_}}
-            self._gate.update_many(query, {"$set": {"verdict": verdict.value}})
+    def settle(self, ids: Sequence[str], verdict: Verdict) -> set[str]:
+        """Set the verdict of those that have none yet; a candidate's is still to come.
+
+        Answers which of them got it from this very call, so that each is counted by one process only.
+        """
+        if not ids:
+            return set()
+        mark = secrets.token_hex(8)
+        open_ = [Verdict.NEW.value, *([] if verdict is Verdict.CANDIDATE else [Verdict.CANDIDATE.value])]
+        query = {"_id": {"$in": list(ids)}, "verdict": {"$in": open_}}
+        change = {"$set": {"verdict": verdict.value, "settled_by": mark}}
+        if self._gate.update_many(query, change) == len(ids):
+            return set(ids)
+        own = self._gate.find({"_id": {"$in": list(ids)}, "settled_by": mark}, {"_id": 1})
+        return {one["_id"] for one in own}
 
     def _shown(self) -> dict[str, int]:
         return dict.fromkeys(self.decide_from, 1)
@@ -191,12 +204,14 @@ class Results(Attempts):
         found = self._gate.find(query, {"chunk": 1}, sort=[("_id", 1)], limit=limit)
         return [(one["_id"], one["chunk"]) for one in found]
 
-    def first(self, task: str, *, limit: int) -> list[tuple[datetime, str]] | None:
-        """(instant, host) of the task's answers, earliest first; None where there are more than `limit`."""
+    def first(self, task: str, *, limit: int) -> list[tuple[datetime, str, str]] | None:
+        """(instant, host, account) of the task's answers, earliest first; None where there are more than `limit`."""
         # No index by task, which every result would have to pay for: a chunk's id begins with its task's.
         ids = {"chunk": {"$gte": f"{task}.", "$lt": f"{task}/"}}
-        found = self._gate.find(ids, {"stored": 1, "host": 1}, limit=limit + 1)
-        return None if len(found) > limit else sorted((one["stored"], one["host"]) for one in found)
+        found = self._gate.find(ids, {"stored": 1, "host": 1, "account": 1}, limit=limit + 1)
+        if len(found) > limit:
+            return None
+        return sorted((one["stored"], one["host"], one["account"]) for one in found)
 
     def full(self, ids: Sequence[str]) -> dict[str, Document]:
         """The whole documents by id, for the export."""

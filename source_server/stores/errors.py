@@ -61,12 +61,12 @@ class Errors(Attempts):
         """How many errors of the task have this signature, counting up to `limit`."""
         return self._gate.count({"task": task, "signature": signature}, limit=limit)
 
-    def first(self, task: str, *, limit: int) -> list[tuple[datetime, str, str]]:
-        """(instant, host, signature) of the task's first failed attempts."""
+    def first(self, task: str, *, limit: int) -> list[tuple[datetime, str, str, str]]:
+        """(instant, host, account, signature) of the task's first failed attempts."""
         query = {"task": task, "container": {"$ne": None}}
-        shown = {"stored": 1, "host": 1, "signature": 1}
+        shown = {"stored": 1, "host": 1, "account": 1, "signature": 1}
         found = self._gate.find(query, shown, sort=[("stored", 1), ("_id", 1)], limit=limit)
-        return [(one["stored"], one["host"], one["signature"]) for one in found]
+        return [(one["stored"], one["host"], one["account"], one["signature"]) for one in found]
 
     def groups(self, tasks: Sequence[str]) -> list[Group]:
         """The signatures of these tasks' errors, counted now: at most 1,000 a task."""

@@ -97,23 +97,27 @@ class Gate:
                     raise AlreadyThere from error
                 raise
 
-    def put_if_absent(self, documents: Sequence[Document]) -> None:
+    def put_if_absent(self, documents: Sequence[Document]) -> set[Any]:
         """Store each document unless its `_id` is there already; either way it is with a majority afterwards.
 
-        The no-op of an existing id is acknowledged like a write: the server waits until a majority has it.
+        The no-op of an existing id is acknowledged like a write: the server waits until a majority has it. Answers the
+        ids that this call stored.
         """
         pending = list(documents)
+        stored = set[Any]()
         for last_try in (False, True):
             with translated():
                 try:
-                    self._durable.bulk_write([_upsert(one) for one in pending], ordered=False)
-                    return
+                    outcome = self._durable.bulk_write([_upsert(one) for one in pending], ordered=False)
+                    return stored | set((outcome.upserted_ids or {}).values())
                 except BulkWriteError as error:
                     # Two upserts of one id at once: the loser is told "duplicate key" and tries again.
                     if last_try or not _only_duplicates(error):
                         raise
+                    stored |= {one["_id"] for one in error.details.get("upserted", ())}
                     failed = {problem["index"] for problem in error.details["writeErrors"]}
                     pending = [one for index, one in enumerate(pending) if index in failed]
+        return stored
 
     def update_one(self, query: Filter, change: Any, *, quick: bool = False, upsert: bool = False) -> bool:
         """Change one document; False when none matched."""

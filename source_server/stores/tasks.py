@@ -17,6 +17,9 @@ from source_server.domain.task import Job, Task, TaskOutcome, TaskState, Upload
 from source_server.domain.validation import Comparison, Distinct, Same, Validation
 from source_server.stores.gate import Document, Gate
 
+OFFERED = 500  #: tasks of one project on offer at the same time
+_UNREAD = ("job.action", "job.env", "validator.action", "validator.env", "fields", "round")
+_CONTENTS = dict.fromkeys(_UNREAD, 0)  #: what most readers of a task have no use for, and what makes it large
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
 CLAIMABLE = {"state": TaskState.RUNNING.value, "sealed": True, "paused": False, "cancelled": False}
 
@@ -82,8 +85,10 @@ class Tasks:
         self._gate = Gate(database, "tasks")
 
     def ensure_indexes(self) -> None:
-        """By state (claims, housekeeping) and by project (lists, exports)."""
+        """By state (claims, housekeeping), a project's running ones in their order, by project (lists, exports)."""
         self._gate.index([("state", 1), ("started", 1)], name="state")
+        order = [("paused", 1), ("priority", -1), ("started", 1)]
+        self._gate.index([("state", 1), ("project", 1), *order], name="offer")
         self._gate.index([("project", 1), ("created", 1)], name="project")
 
     def add(self, task: Task) -> None:
@@ -106,13 +111,31 @@ class Tasks:
             query["project"] = {"$in": list(projects)}
         return [_task(document) for document in self._gate.find(query, sort=[("created", 1), ("_id", 1)])]
 
+    def rules(self, ids: Sequence[str]) -> dict[str, Task]:
+        """The tasks with these ids, by id, as `on_offer` shows them."""
+        found = self._gate.find({"_id": {"$in": list(ids)}}, _CONTENTS)
+        return {one["_id"]: _task(_without_contents(one)) for one in found}
+
     def on_offer(self, *, limit: int) -> list[Task]:
-        """Running, sealed tasks, longest running first, without what their jobs execute; paused ones are among them,
-        so that one which is resumed is there at once."""
+        """Running, sealed tasks, longest running first, without what their jobs execute, fields and rounds; paused ones
+        are among them, so that one which is resumed is there at once.
+
+        Of one project at most OFFERED: those first that are not paused and have the highest priority.
+        """
         query = {name: value for name, value in CLAIMABLE.items() if name != "paused"}
-        unread = {"job.action": 0, "job.env": 0, "fields": 0, "validator": 0}
-        found = self._gate.find(query, unread, sort=[("started", 1)], limit=limit)
+        few = self._gate.find(query, _CONTENTS, sort=[("started", 1)], limit=OFFERED + 1)
+        found = few if len(few) <= OFFERED else self._fair(query, limit)
         return [_task(_without_contents(document)) for document in found]
+
+    def _fair(self, query: Document, limit: int) -> list[Document]:
+        """Some of each project's, so that the thousands of one hide nobody's; longest running first."""
+        projects = self._gate.distinct("project", {"state": query["state"]})
+        each = max(1, min(OFFERED, limit // max(1, len(projects))))
+        order = [("paused", 1), ("priority", -1), ("started", 1)]
+        found: list[Document] = []
+        for name in projects:
+            found += self._gate.find({**query, "project": name}, _CONTENTS, sort=order, limit=each)
+        return sorted(found, key=lambda task: task["started"] or _LONG_AGO)[:limit]
 
     def still_on_offer(self, ids: Sequence[str]) -> dict[str, Task]:
         """Those of these tasks whose gates are open now, by id."""
@@ -126,8 +149,9 @@ class Tasks:
         return found[0]["_id"] if found else None
 
     def unfinished(self) -> list[Task]:
-        """The tasks that wait or run, oldest first."""
-        query = {"state": {"$in": [TaskState.WAITING.value, TaskState.RUNNING.value]}}
+        """The tasks that wait or run, oldest first; but no validators' tasks that wait: nothing is to be done there."""
+        waiting = {"state": TaskState.WAITING.value, "validates": None}
+        query = {"$or": [{"state": TaskState.RUNNING.value}, waiting]}
         return [_task(document) for document in self._gate.find(query, sort=[("created", 1)])]
 
     def start(self, task_id: str, now: datetime) -> bool:
@@ -235,7 +259,9 @@ def _job_document(job: Job) -> Document:
 
 
 def _without_contents(document: Document) -> Document:
-    return {**document, "job": {**document["job"], "action": (), "env": ()}, "fields": ()}
+    jobs = {name: document[name] for name in ("job", "validator") if document.get(name) is not None}
+    emptied = {name: {**job, "action": (), "env": ()} for name, job in jobs.items()}
+    return {**document, **emptied, "fields": ()}
 
 
 def _task(document: Document) -> Task:

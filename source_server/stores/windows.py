@@ -89,15 +89,17 @@ def _not_barred(taker: Taker, rule: Validation, crowd: Crowd) -> list[Document]:
         return [*conditions, _not_failed_here(taker, crowd)]
     for part in ("leases", "candidates"):
         conditions.append({part: {"$not": {"$elemMatch": _who(taker, rule.distinct)}}})
-        conditions.append({part: {"$not": {"$elemMatch": {"platform": {"$ne": taker.platform}}}}})
     return conditions
 
 
 def _not_failed_here(taker: Taker, crowd: Crowd) -> Document:
-    elsewhere = {"failed.host": {"$ne": taker.host}}
-    if len(crowd.hosts) > MAX_LISTED:  # more than a chunk's failures can name
+    elsewhere = {"failed": {"$not": {"$elemMatch": {"account": taker.account, "host": taker.host}}}}
+    others = {(one.account, one.host) for one in crowd.takers} - {(taker.account, taker.host)}
+    if len(others) > MAX_LISTED:  # more than a chunk's failures can name
         return elsewhere
-    everywhere = [{"failed.host": host} for host in sorted(crowd.hosts)]
+    everywhere = [
+        {"failed": {"$elemMatch": {"account": account, "host": host}}} for account, host in sorted(others)
+    ]
     return {"$or": [elsewhere, {"$and": everywhere}]} if everywhere else {}
 
 

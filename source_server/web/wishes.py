@@ -30,7 +30,7 @@ Action = Annotated[
     Field(min_length=1, max_length=1000),
 ]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
-Timeout = Annotated[float, Field(gt=0, le=30 * 86400, strict=False, allow_inf_nan=False)]
+Timeout = Annotated[float, Field(ge=0.001, le=30 * 86400, strict=False, allow_inf_nan=False)]
 
 
 class ValidatorBody(Strict):

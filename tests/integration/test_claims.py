@@ -261,11 +261,12 @@ def test_under_a_quorum_an_account_gets_each_chunk_once(
 
 
 def test_a_host_that_failed_a_chunk_gets_it_again_only_when_no_other_is_there(
-    scientist: Any, volunteer: Any, raw: Any
+    scientist: Any, volunteer: Any, stores: Any, raw: Any
 ) -> None:
     scientist.running(1)
     one, other = volunteer(), volunteer()
-    failed = {"error": "e", "host": one.host, "account": "a", "signature": "s", "bad_data": False}
+    who = {"host": one.host, "account": account_of(stores, one)}
+    failed = {"error": "e", **who, "signature": "s", "bad_data": False}
     raw.chunks.update_one({}, {"$set": {"failed": [failed]}})
 
     assert one.claim() == []
@@ -340,8 +341,8 @@ def test_what_the_database_looks_for_never_leaves_out_a_chunk_that_may_be_taken(
         besides = {bars[one.id] for one in found} - {None}
 
         assert may <= {one.id for one in found}
-        # Under a quorum who else is there matters for two of the bars: those are looked at afterwards.
-        assert besides <= ({Bar.UNPROVED, Bar.FAILED_HERE} if rule.checks else set())
+        # Under a quorum who else is there matters for three of the bars: those are looked at afterwards.
+        assert besides <= ({Bar.UNPROVED, Bar.FAILED_HERE, Bar.PLATFORM} if rule.checks else set())
 
 
 def _taker(dice: random.Random) -> Taker:

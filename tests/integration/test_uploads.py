@@ -157,8 +157,16 @@ def test_an_upload_whose_server_died_is_asked_to_come_again_and_another_one_is_r
     scientist: Any, stores: Any, raw: Any
 ) -> None:
     task = empty_task(scientist)
-    half = {"id": "one", "attempt": "a" * 16, "touched": stores.clock.now(), "complete": False, "ended": False}
-    raw.tasks.update_one({"_id": task}, {"$set": {"upload": {**half, "digest": None, "chunks": 0, "rows": 0}}})
+    half = {
+        "id": "one",
+        "attempt": "a" * 16,
+        "touched": stores.clock.now(),
+        "complete": False,
+        "ended": False,
+    }
+    raw.tasks.update_one(
+        {"_id": task}, {"$set": {"upload": {**half, "digest": None, "chunks": 0, "rows": 0}}}
+    )
 
     def send(upload: str) -> Any:
         place = f"/tasks/{task}/chunks/{upload}"

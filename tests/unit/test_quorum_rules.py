@@ -245,9 +245,30 @@ def test_who_holds_a_chunk_or_has_answered_it_takes_no_second_attempt() -> None:
 def test_answers_are_compared_only_within_one_platform() -> None:
     arm, intel = taker("c1", platform="arm64"), taker("c2", platform="amd64")
 
-    assert bar(leased(fresh(), arm), intel, TWO, crowd()) is Bar.PLATFORM
+    another_arm = taker("c3", platform="arm64")
+
+    assert bar(leased(fresh(), arm), intel, TWO, crowd(arm, another_arm, intel)) is Bar.PLATFORM
     labels: dict[str, str | float] = {"arch": "amd64", "cpu_family": "zen4"}
     assert [platform(replace(TWO, same=same), labels) for same in Same] == ["", "amd64", "amd64/zen4"]
+
+
+def test_a_platform_that_nobody_else_is_there_for_keeps_nobody_out() -> None:
+    odd, intel = taker("c1", platform="made up"), taker("c2", platform="amd64")
+    mixed = settled(settled(fresh(), answer("r1", account="a")), answer("r2", account="b"))
+    both = tuple(
+        replace(one, platform=name) for one, name in zip(mixed.candidates, ("arm64", "amd64"), strict=True)
+    )
+
+    assert bar(leased(fresh(), odd), intel, TWO, crowd(odd, intel)) is None
+    assert bar(replace(mixed, candidates=both), intel, TWO, crowd(intel)) is None
+
+
+def test_the_last_place_is_not_kept_for_an_established_account_whose_host_failed_with_the_chunk() -> None:
+    old, new = taker("c1", established=True), taker("c2")
+    chunk = leased(fresh(), taker("c3"))
+    failed = (Failure(error="e", host=old.host, account=old.account, signature="s"),)
+
+    assert bar(replace(chunk, failed=failed), new, TWO, crowd(old, new)) is None
 
 
 def test_the_last_place_is_kept_for_an_established_account_while_one_could_take_it() -> None:
@@ -262,7 +283,7 @@ def test_the_last_place_is_kept_for_an_established_account_while_one_could_take_
 
 def test_a_host_where_it_failed_waits_for_the_others_but_not_for_ever() -> None:
     here, there = taker("c1"), taker("c2")
-    chunk = fresh(1, failed=(Failure(error="e", host=here.host, account="a", signature="s"),))
+    chunk = fresh(1, failed=(Failure(error="e", host=here.host, account=here.account, signature="s"),))
 
     assert bar(chunk, here, Validation(), crowd(here, there)) is Bar.FAILED_HERE
     assert bar(chunk, here, Validation(), crowd(here)) is None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from source_server.domain.attempt import Attempt, Outcome
 from source_server.domain.first_attempts import Ended, Finding, first_attempts_say
+from source_server.domain.quarantine import Fleet
 from source_server.domain.signature import SHORT_TAIL, shortened, signature
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
@@ -190,42 +191,55 @@ def test_a_shortened_tail_is_its_end_and_whole_letters() -> None:
 BOOM = "failed, exit 1: boom"
 
 
-def bad(host: str = "h1", signature: str = BOOM) -> Ended:
-    return Ended(host=host, signature=signature)
+def bad(host: str = "h1", signature: str = BOOM, account: str = "a") -> Ended:
+    return Ended(host=host, account=account, signature=signature)
 
 
 def good(host: str = "h1") -> Ended:
-    return Ended(host=host)
+    return Ended(host=host, account="a")
+
+
+def fleet(*hosts: str, accounts: tuple[str, ...] = ("a",)) -> Fleet:
+    return Fleet(hosts=frozenset(hosts), accounts=frozenset(accounts))
 
 
 def test_eighteen_alike_failures_of_twenty_are_a_reason_to_pause_and_seventeen_are_none() -> None:
     others = [good(), bad(signature="another")]
 
-    eighteen = first_attempts_say([*others, *[bad()] * 18], ["h1"])
-    seventeen = first_attempts_say([*others, good(), *[bad()] * 17], ["h1"])
+    eighteen = first_attempts_say([*others, *[bad()] * 18], fleet("h1"))
+    seventeen = first_attempts_say([*others, good(), *[bad()] * 17], fleet("h1"))
 
     assert eighteen == Finding(why=f"18 of its first 20 attempts failed alike: {BOOM}.")
     assert seventeen == Finding()
 
 
 def test_it_is_too_early_to_say_until_twenty_ended_unless_three_were_different() -> None:
-    assert first_attempts_say([bad()] * 19, ["h1"]) is None
-    assert first_attempts_say([], ["h1"]) is None
-    assert first_attempts_say([good(), bad(), good(), good()], ["h1"]) == Finding()
+    assert first_attempts_say([bad()] * 19, fleet("h1")) is None
+    assert first_attempts_say([], fleet("h1")) is None
+    assert first_attempts_say([good(), bad(), good(), good()], fleet("h1")) == Finding()
 
 
 def test_only_the_first_twenty_count() -> None:
-    assert first_attempts_say([*[good()] * 3, *[bad()] * 100], ["h1"]) == Finding()
-    assert first_attempts_say([*[bad()] * 20, *[good()] * 100], ["h1"]) is not None
+    assert first_attempts_say([*[good()] * 3, *[bad()] * 100], fleet("h1")) == Finding()
+    assert first_attempts_say([*[bad()] * 20, *[good()] * 100], fleet("h1")) is not None
 
 
 def test_one_broken_host_is_no_reason_while_another_could_compute() -> None:
     alone = [bad("h1")] * 30
 
-    assert first_attempts_say(alone, ["h1", "h2"]) is None
-    assert first_attempts_say([*alone, good("h2")], ["h1", "h2"]) == Finding()
-    assert first_attempts_say([*alone, bad("h2", "another")], ["h1", "h2"]) == Finding()
-    paused = first_attempts_say([*alone, bad("h2")], ["h1", "h2"])
+    assert first_attempts_say(alone, fleet("h1", "h2")) is None
+    assert first_attempts_say([*alone, good("h2")], fleet("h1", "h2")) == Finding()
+    assert first_attempts_say([*alone, bad("h2", "another")], fleet("h1", "h2")) == Finding()
+    paused = first_attempts_say([*alone, bad("h2")], fleet("h1", "h2"))
     assert paused is not None and paused.why is not None
-    paused = first_attempts_say(alone, [])
+    paused = first_attempts_say(alone, Fleet())
+    assert paused is not None and paused.why is not None
+
+
+def test_one_account_with_two_hosts_is_no_reason_while_another_account_could_compute() -> None:
+    in_league = [bad("h1"), bad("h2")] * 10
+    there = fleet("h1", "h2", "h3", accounts=("a", "b"))
+
+    assert first_attempts_say(in_league, there) is None
+    paused = first_attempts_say([*in_league, bad("h3", account="b")], there)
     assert paused is not None and paused.why is not None
