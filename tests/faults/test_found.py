@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import Scientist, Volunteer
+from people import Scientist, Volunteer
 
 from source_server.domain.refusal import Unavailable
 from source_server.domain.task import Task

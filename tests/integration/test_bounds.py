@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import Scientist, Volunteer
+from people import Scientist, Volunteer
 
 from source_server.housekeeping import Housekeeper
 from source_server.stores.tasks import OFFERED

@@ -329,7 +329,7 @@ def test_a_requeue_by_signature_takes_what_was_set_aside_for_it(
 def test_chunks_without_a_quorum_get_one_more_answer_when_they_are_requeued(
     app: Any, scientist: Any, new_key: Any, keeper: Housekeeper, raw: Any
 ) -> None:
-    from conftest import Volunteer
+    from people import Volunteer
 
     task = scientist.running(1, validation={"quorum": 2, "most": 3})
     crowd = [Volunteer(app, new_key("volunteer")) for _ in range(4)]

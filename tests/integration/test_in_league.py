@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from conftest import Scientist, Volunteer
+from people import Scientist, Volunteer
 
 from source_server.housekeeping import Housekeeper
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from conftest import Scientist, Volunteer
+from people import Scientist, Volunteer
 
 from source_server.housekeeping import Housekeeper
 

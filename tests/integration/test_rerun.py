@@ -314,7 +314,7 @@ def test_a_cancelled_task_is_not_completed_by_who_has_seen_its_round_under_way(
 def test_a_rerun_with_a_validator_has_its_answers_compared_again(
     app: Any, scientist: Any, new_key: Any, stores: Any, keeper: Housekeeper, raw: Any
 ) -> None:
-    from conftest import Volunteer
+    from people import Volunteer
 
     comparator = {"kind": "validator", "validator": {"action": ["/bin/compare"]}}
     task = scientist.running(1, validation={"quorum": 2, "comparator": comparator})

@@ -15,8 +15,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import Scientist, Volunteer
 from history import History, broken_rules
+from people import Scientist, Volunteer
 from product import until
 
 from source_server.app import create_app

@@ -381,7 +381,7 @@ def test_answers_wait_for_a_validator_until_a_container_is_trusted(
 
 
 def test_only_the_owner_and_an_admin_may_ask(scientist: Any, admin: Any, app: Any, new_key: Any) -> None:
-    from conftest import Scientist
+    from people import Scientist
 
     task = scientist.running(1)
     stranger = Scientist(app, new_key("scientist"))
