@@ -16,7 +16,6 @@ from bench.recording import Document, Ear, Names, Write
 from bench.sides import BEAT_S
 from source_server.app import build_services
 from source_server.domain.container import Container
-from source_server.services.give_back import GiveBack
 from source_server.services.purge import Purge
 from source_server.stores.connection import connect
 from source_server.stores.database import Stores, migrate, stores_of
@@ -65,7 +64,8 @@ def deal(stores: Stores) -> None:
 
 def purge(stores: Stores) -> None:
     """Housekeeping's look at who is silent."""
-    Purge(stores, GiveBack(stores), beat_s=BEAT_S).silent()
+    give_back = build_services(stores, beat_s=BEAT_S).give_back
+    Purge(stores, give_back, beat_s=BEAT_S).silent()
 
 
 DEALT: Document = {"state": "ready", "assigned": {"$ne": None}}
@@ -149,7 +149,7 @@ def sweeps(uri: str, *, chunks: int, containers: int) -> dict[str, float]:
     now = stores.clock.now()
     resting = {"state": "delayed", "not_before": now + timedelta(hours=1)}
     database.chunks.update_many({"task": other.id}, {"$set": resting})
-    give_back = GiveBack(stores)
+    give_back = build_services(stores, beat_s=BEAT_S).give_back
     looks: dict[str, Callable[[], Any]] = {
         "what ended lives hold": give_back.ended_lives,
         "what is not listed": lambda: give_back.unlisted(BEAT_S),

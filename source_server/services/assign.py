@@ -153,9 +153,7 @@ class Assign:
     def _assign(self, holders: Mapping[str, Holder], chunks: Mapping[str, Chunk]) -> set[str]:
         """Write the assignments; the chunks that took theirs. The others went elsewhere meanwhile."""
         may = [chunks[one] for one in holders if one in chunks and rules.MAY["assign"](chunks[one])]
-        return self._stores.chunks.apply(
-            [(one, rules.assign(one, holders[one.id])) for one in may], quick=True
-        )
+        return self._stores.chunks.apply([(one, rules.assign(one, holders[one.id])) for one in may])
 
     def _made(self, deal: Deal, assigned: Iterable[str]) -> Deal | None:
         """The plan is carried out: count what it assigned, once; None when another process did."""

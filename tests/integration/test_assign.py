@@ -378,7 +378,8 @@ def test_a_chunk_that_failed_on_a_host_is_dealt_to_another_one(
 ) -> None:
     here, elsewhere = volunteer(), volunteer()
     scientist.running(20)
-    failure = {"error": "e", "host": here.host, "account": "a", "signature": "s", "bad_data": False}
+    who = {"host": here.host, "account": raw.containers.find_one({"_id": here.id})["account"]}
+    failure = {"error": "e", **who, "signature": "s", "bad_data": False}
     raw.chunks.update_many({"n": {"$lt": 8}}, {"$set": {"failed": [failure], "failures": 1}})
 
     scientist.ok("POST", "/assign/all")

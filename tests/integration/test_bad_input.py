@@ -245,7 +245,7 @@ def test_a_second_upload_while_one_is_under_way_is_refused_and_a_dead_one_is_rep
     stores.tasks.begin_upload(task, dead, quiet_since=now)
     put = ("PUT", f"/tasks/{task}/chunks/u")
 
-    busy = scientist.call(*put, data=b"a\n1\n", content_type="text/csv")
+    busy = scientist.call("PUT", f"/tasks/{task}/chunks/v", data=b"a\n1\n", content_type="text/csv")
     raw.tasks.update_one({"_id": task}, {"$set": {"upload.touched": now - timedelta(minutes=2)}})
     replaced = scientist.call(*put, data=b"a\n1\n", content_type="text/csv")
 
