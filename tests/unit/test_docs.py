@@ -124,9 +124,14 @@ def commands_page() -> str:
         "from each command's `--help`. A command that\ncannot do what it was asked ends with one sentence and exit "
         "code 2. Settings from the environment: [settings](settings.md).\n"
     ]
+    contexts: dict[str, click.Context] = {}
     for path, command in _all_commands():
         name = " ".join(path)
-        context = click.Context(command, info_name=name, terminal_width=80)
+        # With its parents, as when it is called: they decide how help is asked for.
+        parent = contexts.get(" ".join(path[:-1]))
+        context = contexts[name] = click.Context(
+            command, info_name=path[-1], parent=parent, terminal_width=80, **command.context_settings
+        )
         parts.append(
             f"\n{'#' * min(2 + (len(path) > 1), 3)} {name}\n\n```text\n{command.get_help(context)}\n```\n"
         )
