@@ -42,11 +42,6 @@ class Crowd:
         """Their hosts."""
         return frozenset(one.host for one in self.takers)
 
-    @property
-    def established_live(self) -> bool:
-        """Whether any of them belongs to an account with a long record."""
-        return any(one.established for one in self.takers)
-
 
 def platform(rule: Validation, labels: dict[str, str | float]) -> str:
     """What a container's labels say of the platform on which its answers are comparable."""

@@ -123,12 +123,6 @@ def lacks(task: Task, container: Container) -> list[Lack]:
     return found
 
 
-def misfit(task: Task, container: Container) -> str | None:
-    """Why a container cannot run the task's job, in words; None when it can."""
-    found = lacks(task, container)
-    return f"it lacks {', '.join(map(str, found))}" if found else None
-
-
 def fits(task: Task, container: Container) -> bool:
     """Whether a container can run the task's job: image, labels and resources."""
     return not lacks(task, container)
