@@ -18,7 +18,7 @@ import click
 from client_container.launcher import detached, keeper
 from client_container.launcher.errors import LauncherError
 from client_container.launcher.log import log_to
-from client_container.launcher.policy import Plan, config_digest, own_labels
+from client_container.launcher.plan import Plan, config_digest, own_labels
 from client_container.launcher.reconcile import ALIVE, Found
 from client_container.launcher.request import Request, read_key
 from client_container.launcher.state import UIDS, StateFolder

@@ -16,7 +16,7 @@ import docker.errors
 import requests
 
 from client_container.launcher.errors import EngineAway, EngineError, ImageMissing
-from client_container.launcher.policy import (
+from client_container.launcher.plan import (
     HOME,
     KEY_FILE,
     LABEL_CONFIG,

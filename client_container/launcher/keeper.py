@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from client_container.launcher.errors import EngineAway, EngineError
-from client_container.launcher.policy import Plan, config_digest
+from client_container.launcher.plan import Plan, config_digest
 from client_container.launcher.reconcile import (
     Action,
     Create,

@@ -1,131 +1,45 @@
-"""What a client container may do: its whole configuration, built here and nowhere else. Pure.
-
-Nothing that a server or a job says ends up in a configuration. The keys of the dictionaries are those of the
-Docker Engine API (POST /containers/create).
-"""
+"""What the volunteer allows: the values of policy.toml. Enforced by the launcher, told to the scheduler."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import time
 
-HOME = "/var/lib/dockercomp"  #: the one writable place that survives: a named volume
-KEY_FILE = "account.key"  #: in HOME; readable by its container's uid only
-SPOOL = "spool"  #: in HOME; a folder of its container's uid only
-STOP_S = 8  #: seconds between SIGTERM and SIGKILL; a client leaves within 5
-
-LABEL_INSTANCE = "dockercomp.instance"
-LABEL_HOST = "dockercomp.host"
-LABEL_SLOT = "dockercomp.slot"
-LABEL_CONFIG = "dockercomp.config"
-
-PIDS = 256
-SHM_BYTES = 64 * 2**20
-FILE_BYTES = 2**30
-OPEN_FILES = 1024
+MINUTES = tuple[time, time]  #: from, until; until may be earlier, which means the next day
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What all client containers of one launcher instance have in common."""
+class Policy:
+    """Limits are totals for the host, whatever the number of containers and of instances."""
 
-    instance: str
-    host_id: str  #: UUID of this machine, or rather of its state folder
-    host_name: str | None = None
-    server: str  #: URL of the source server, as seen from inside a container
-    key_digest: str  #: hex sha256 of the account key: a new key needs new containers
-    image: str  #: id of the image, sha256:...
-    cpus: float = 1.0
-    memory: int = 512 * 2**20  #: bytes, swap included
-    extra_hosts: tuple[str, ...] = ()  #: NAME:ADDRESS, for the containers' /etc/hosts
-    first_uid: int = 730_000  #: slot n runs as first_uid + n
+    containers: int = 1  #: client containers, each of which runs at most one job at a time
+    cpus: float = 1.0  #: processors for all jobs together
+    memory: int = 2**30  #: bytes for all jobs together
+    disk: int = 10 * 2**30  #: bytes of the file system that slots, jobs and checkpoints lie on
+    image_size: int = 5 * 2**30  #: bytes that one job image may take, unpacked
+    images: int = 20 * 2**30  #: bytes that all job images together may take
+    transfer_a_day: int | None = None  #: bytes in and out, client containers together; None: no limit
+    projects: tuple[str, ...] | None = None  #: project ids that may run here; None: all
+    shares: dict[str, float] = field(default_factory=dict)  #: weight by project id; 1 unless named
+    registries: tuple[str, ...] = ()  #: host[:port] from which images may be pulled by digest
+    private_registries: bool = False  #: whether a registry may have a private address
+    hours: dict[str, tuple[MINUTES, ...]] = field(default_factory=dict)  #: by weekday mon..sun; empty: always
+    idle_only: bool = False  #: only while nobody uses the machine
+    on_battery: bool = False  #: also while on battery
+    metered: bool = False  #: also on a metered network
+    hottest: float | None = None  #: degrees Celsius above which jobs are frozen; None: no limit
 
-    def uid(self, slot: int) -> int:
-        """The user and group of a slot: never root or a user of the machine, shared with no other slot."""
-        return self.first_uid + slot
+    @property
+    def cpus_a_job(self) -> float:
+        """What one job gets of the processors when all containers are busy."""
+        return self.cpus / self.containers
 
-    def name(self, slot: int) -> str:
-        """Name of the slot's container and of its volume; state folders on one engine do not meet."""
-        return f"dockercomp-{self.instance}-{self.host_id[:8]}-{slot}"
+    @property
+    def memory_a_job(self) -> int:
+        """Bytes one job gets when all containers are busy."""
+        return self.memory // self.containers
 
-    def own_labels(self) -> dict[str, str]:
-        """The labels of this instance."""
-        return own_labels(self.instance, self.host_id)
-
-
-def own_labels(instance: str, host_id: str) -> dict[str, str]:
-    """The labels that all containers and volumes of an instance carry, and nothing else does."""
-    return {LABEL_INSTANCE: instance, LABEL_HOST: host_id}
-
-
-def container_config(plan: Plan, slot: int) -> dict[str, Any]:
-    """The configuration of the client container in `slot`."""
-    labels = {**plan.own_labels(), LABEL_SLOT: str(slot), LABEL_CONFIG: config_digest(plan)}
-    return {**_bare_config(plan, slot), "Labels": labels}
-
-
-def config_digest(plan: Plan) -> str:
-    """Hex digest that changes whenever a running container no longer is what the plan asks for."""
-    facts = {"config": _bare_config(plan, 0), "key": plan.key_digest}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _bare_config(plan: Plan, slot: int) -> dict[str, Any]:
-    uid = plan.uid(slot)
-    return {
-        "Image": plan.image,
-        "User": f"{uid}:{uid}",
-        "Env": [f"{name}={value}" for name, value in _environment(plan, slot).items()],
-        "StopTimeout": STOP_S,
-        "HostConfig": _host_config(plan, slot),
-    }
-
-
-def _environment(plan: Plan, slot: int) -> dict[str, str]:
-    """Nothing secret: whoever may ask the engine can read it. The key is a file."""
-    env = {
-        "DOCKERCOMP_SERVER": plan.server,
-        "DOCKERCOMP_HOME": HOME,
-        "DOCKERCOMP_KEY_FILE": f"{HOME}/{KEY_FILE}",
-        "DOCKERCOMP_IMAGE": plan.image,
-        "DOCKERCOMP_HOST_ID": plan.host_id,
-        "DOCKERCOMP_LABELS": json.dumps({"slot": slot}),
-        "DOCKERCOMP_CPUS": f"{plan.cpus:g}",
-        "DOCKERCOMP_ALLOW": "*",
-        "HOME": "/tmp",  # noqa: S108  # its own tmpfs
-    }
-    return {**env, "DOCKERCOMP_HOST_NAME": plan.host_name} if plan.host_name else env
-
-
-def _host_config(plan: Plan, slot: int) -> dict[str, Any]:
-    return {
-        "Init": True,
-        "ReadonlyRootfs": True,
-        "CapDrop": ["ALL"],
-        # Seccomp and AppArmor stay at the engine's defaults: naming them here could only weaken them.
-        "SecurityOpt": ["no-new-privileges:true"],
-        "PidsLimit": PIDS,
-        "Memory": plan.memory,
-        "MemorySwap": plan.memory,
-        "NanoCpus": round(plan.cpus * 1e9),
-        "IpcMode": "private",
-        "CgroupnsMode": "private",
-        "ShmSize": SHM_BYTES,
-        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
-        "Ulimits": [
-            _ulimit("core", 0),
-            _ulimit("nofile", OPEN_FILES),
-            _ulimit("fsize", FILE_BYTES),
-        ],
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
-        "RestartPolicy": {"Name": "no"},
-        "ExtraHosts": list(plan.extra_hosts),
-        # A volume of the engine's, never a folder of the host; and never the engine's socket.
-        "Mounts": [{"Type": "volume", "Source": plan.name(slot), "Target": HOME}],
-    }
-
-
-def _ulimit(name: str, value: int) -> dict[str, str | int]:
-    return {"Name": name, "Soft": value, "Hard": value}
+    @property
+    def disk_a_job(self) -> int:
+        """Bytes that /in, /out and /checkpoint of one job may take together."""
+        return self.disk // (2 * self.containers)

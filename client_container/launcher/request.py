@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from client_container.launcher.errors import BadRequest
-from client_container.launcher.policy import Plan
+from client_container.launcher.plan import Plan
 from client_container.launcher.state import Host
 
 LEAST_MEMORY = 32 * 2**20  #: bytes; below it no Python starts

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher.policy import Plan, config_digest, container_config
+from client_container.launcher.plan import Plan, config_digest, container_config
 
 PLAN = Plan(
     instance="default",
