@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from client_container.archives import Archives
 from client_container.config import BadSetting, Settings, from_env
 from client_container.connection import ServerConnection, client_version
 from client_container.holdings import Holdings
@@ -17,10 +18,14 @@ from client_container.logs import set_up_logs
 from client_container.machine import machine_labels
 from client_container.membership import Membership
 from client_container.protocol import Introduction
+from client_container.runtime import Runtime
+from client_container.runtime.launcher_line import LauncherAway, LauncherLine
 from client_container.runtime.limits import limit_this_process, memory_mb
 from client_container.runtime.process import JOB_UID, ProcessRuntime, prepare_parent
+from client_container.runtime.sandbox import SandboxRuntime, first_stats, introduced
 from client_container.service import Service
 from client_container.spool import Spool
+from client_container.state_file import StateFile, WatchedConnection
 
 log = logging.getLogger("client_container")
 
@@ -37,12 +42,15 @@ Settings, from the environment:
   DOCKERCOMP_ALLOW      programs that jobs may start: * (only inside a container
                         of its own) or a JSON list of command lines (required)
   DOCKERCOMP_HOME       identity and unsent results (./var/client)
-  DOCKERCOMP_RUNTIME    process
+  DOCKERCOMP_RUNTIME    process, or sandbox behind a launcher (process)
+  DOCKERCOMP_LAUNCHER_SOCKET  its socket (required with sandbox, where
+                        DOCKERCOMP_ALLOW means nothing)
   DOCKERCOMP_IMAGE      the image this client runs in
   DOCKERCOMP_HOST_ID    UUID of the machine (kept in the home)
   DOCKERCOMP_HOST_NAME  a name for the machine
   DOCKERCOMP_LABELS     JSON object, like {"room": "attic"}
   DOCKERCOMP_CPUS       processors a job may use (1)
+  DOCKERCOMP_MEMORY_MB  memory a job may use (what this process may)
   DOCKERCOMP_SPOOL_MB   room for unsent results (64)
 
 \b
@@ -70,7 +78,7 @@ def main(verbose: bool) -> None:
     set_up_logs(verbose=verbose)
     try:
         settings = from_env(os.environ)
-        if settings.allow.nothing:
+        if settings.runtime == "process" and settings.allow.nothing:
             raise BadSetting(
                 "DOCKERCOMP_ALLOW allows no program, so there is nothing to run; write a JSON list of command "
                 'lines like [["/usr/bin/awk", "{print $1 + $2}"]], or * inside a container of its own.'
@@ -100,11 +108,11 @@ def _service(settings: Settings) -> Service:
     lock_home(settings.home)  # held until this process ends
     identity = load_identity(settings.home)
     holdings = Holdings()
-    connection = ServerConnection(settings.server, settings.account_key)
-    membership = Membership(connection, _introduction(settings, identity), holdings)
+    connection = WatchedConnection(settings.server, settings.account_key, StateFile(settings.home))
+    runtime, who = _runtime(settings, connection, _introduction(settings, identity))
+    membership = Membership(connection, who, holdings)
     spool = Spool(settings.home / "spool", limit_bytes=settings.spool_bytes)
     spool.open()
-    runtime = _process_runtime(settings)
     return Service(
         connection=connection, membership=membership, holdings=holdings, spool=spool, runtime=runtime
     )
@@ -117,10 +125,28 @@ def _introduction(settings: Settings, identity: Identity) -> Introduction:
         host_name=settings.host_name,
         labels={**machine_labels(), **settings.labels},
         cpus=settings.cpus,
-        memory_mb=memory_mb(),
+        memory_mb=settings.memory_mb or memory_mb(),
         runtimes=(settings.runtime,),
         image=settings.image,
     )
+
+
+def _runtime(
+    settings: Settings, connection: ServerConnection, who: Introduction
+) -> tuple[Runtime, Introduction]:
+    """How jobs are executed here, and what that adds to what we say of ourselves."""
+    if settings.launcher_socket is None:
+        return _process_runtime(settings), who
+    runtime = SandboxRuntime(
+        LauncherLine(settings.launcher_socket),
+        files=settings.home / "files",
+        fetch=Archives(connection, settings.home / "files"),
+    )
+    try:
+        stats = first_stats(runtime)
+    except LauncherAway as error:
+        raise BadSetting(f"DOCKERCOMP_LAUNCHER_SOCKET: {error}") from error
+    return runtime, introduced(who, stats)
 
 
 def _process_runtime(settings: Settings) -> ProcessRuntime:

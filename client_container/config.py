@@ -29,29 +29,36 @@ class Settings:
     account_key: str = field(repr=False)  #: the volunteer's key (the text of DOCKERCOMP_KEY_FILE)
     home: Path  #: state: identity and spool (DOCKERCOMP_HOME)
     runtime: str = "process"  #: how jobs are executed (DOCKERCOMP_RUNTIME)
-    allow: AllowList  #: programs that jobs may start (DOCKERCOMP_ALLOW)
+    allow: AllowList  #: programs that jobs may start, with runtime process (DOCKERCOMP_ALLOW)
+    launcher_socket: Path | None = (
+        None  #: of the launcher on this host, with runtime sandbox (DOCKERCOMP_LAUNCHER_SOCKET)
+    )
     image: str | None = None  #: the image this client runs in (DOCKERCOMP_IMAGE)
     host_id: str | None = None  #: UUID of the machine (DOCKERCOMP_HOST_ID); None means one kept in the home
     host_name: str | None = None  #: name shown for the machine (DOCKERCOMP_HOST_NAME)
     labels: Mapping[str, Label] = field(default_factory=dict)  #: for the scheduler (DOCKERCOMP_LABELS)
     cpus: float = 1.0  #: processors a job may use (DOCKERCOMP_CPUS)
+    memory_mb: int | None = None  #: MiB a job may use (DOCKERCOMP_MEMORY_MB); None: what this process may
     spool_bytes: int = 64 * 1024 * 1024  #: bound of the spool (DOCKERCOMP_SPOOL_MB)
     path: str = DEFAULT_PATH  #: PATH of this client, which jobs get, too
 
 
 def from_env(env: Mapping[str, str]) -> Settings:
     """Read the settings from `env`; raises BadSetting with a sentence that names the variable."""
+    runtime = _runtime(env.get("DOCKERCOMP_RUNTIME") or "process")
     return Settings(
         server=_server(env.get("DOCKERCOMP_SERVER") or "http://127.0.0.1:8765"),
         account_key=_key(env.get("DOCKERCOMP_KEY_FILE", "")),
         home=Path(env.get("DOCKERCOMP_HOME") or "var/client").absolute(),
-        runtime=_runtime(env.get("DOCKERCOMP_RUNTIME") or "process"),
+        runtime=runtime,
         allow=_allow(env.get("DOCKERCOMP_ALLOW", "")),
+        launcher_socket=_launcher_socket(env.get("DOCKERCOMP_LAUNCHER_SOCKET", ""), runtime),
         image=env.get("DOCKERCOMP_IMAGE") or None,
         host_id=_uuid(env.get("DOCKERCOMP_HOST_ID", "")),
         host_name=_host_name(env.get("DOCKERCOMP_HOST_NAME", "")),
         labels=_labels(env.get("DOCKERCOMP_LABELS", "")),
         cpus=_number(env, "DOCKERCOMP_CPUS", default=1.0, low=0.01, high=1024),
+        memory_mb=_memory_mb(env),
         spool_bytes=int(
             _number(env, "DOCKERCOMP_SPOOL_MB", default=64, low=1, high=1024 * 1024) * 1024 * 1024
         ),
@@ -88,9 +95,25 @@ def _key(text: str) -> str:
 
 
 def _runtime(text: str) -> str:
-    if text != "process":
-        raise BadSetting(f"DOCKERCOMP_RUNTIME must be process (the only runtime so far), not {text!r}.")
+    if text not in ("process", "sandbox"):
+        raise BadSetting(f"DOCKERCOMP_RUNTIME must be process or sandbox, not {text!r}.")
     return text
+
+
+def _launcher_socket(text: str, runtime: str) -> Path | None:
+    if runtime != "sandbox":
+        return None
+    if not Path(text).is_absolute():
+        raise BadSetting(
+            "DOCKERCOMP_LAUNCHER_SOCKET must be the path of the launcher's socket when DOCKERCOMP_RUNTIME is "
+            f"sandbox, like /var/lib/dockercomp/launcher.sock, not {text!r}."
+        )
+    return Path(text)
+
+
+def _memory_mb(env: Mapping[str, str]) -> int | None:
+    value = _number(env, "DOCKERCOMP_MEMORY_MB", default=0, low=1, high=2**31)
+    return int(value) or None
 
 
 def _allow(text: str) -> AllowList:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
@@ -85,6 +87,42 @@ class ServerConnection:
         """Leave the server; answers how many leases and assignments went back."""
         answer = self._call("DELETE", f"/containers/{member.id}", member.key, None, timeout=timeout)
         return released_from(answer.message)
+
+    @contextmanager
+    def image(self, image_id: str, *, start: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """The archive of an image: the byte at which the answer begins (at most `start`), and its pieces.
+
+        Raises what a call raises, ServerUnavailable also when the answer breaks off.
+        """
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._open(f"/images/{image_id}.tar", headers) as response:
+            if response.status_code not in (200, 206):
+                _translate(_Answer(response.status_code, response.headers, response.raw.read(64 * 1024)))
+                raise BadAnswer(f"Something answered {response.status_code}, not as the protocol says.")
+            found = re.fullmatch(r"bytes ([0-9]{1,18})-.*", response.headers.get("Content-Range", ""))
+            if response.status_code == 206 and found is None:
+                raise BadAnswer("The server sends a part of the image and does not say which.")
+            yield int(found[1]) if found and response.status_code == 206 else 0, self._pieces(response)
+
+    def _open(self, path: str, headers: Mapping[str, str]) -> requests.Response:
+        try:
+            return self._session().get(
+                self._server + path,
+                # As it is: a packed answer would be unpacked on the way, and have other bytes and lengths.
+                headers={**headers, "Accept-Encoding": "identity"},
+                auth=_Bearer(self._account_key),
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise ServerUnavailable(f"{self._server} does not answer ({type(error).__name__}).") from error
+
+    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
+        try:
+            yield from response.iter_content(256 * 1024)
+        except requests.RequestException as error:
+            raise ServerUnavailable(f"{self._server} broke off ({type(error).__name__}).") from error
 
     def _call(
         self,

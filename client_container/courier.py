@@ -13,6 +13,7 @@ from client_container.failures import LifeEnded, Refused, ServerUnavailable
 from client_container.holdings import Holdings
 from client_container.membership import Membership
 from client_container.protocol import Beat, Registration
+from client_container.runtime import Standing
 from client_container.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,12 @@ class Courier:
         spool: Spool,
         deliverer: Deliverer,
         backoff: Backoff,
+        standing: Callable[[], Standing] = Standing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection, self._membership, self._holdings = connection, membership, holdings
         self._spool, self._deliverer, self._backoff, self._clock = spool, deliverer, backoff, clock
+        self._standing = standing
         self._life: str | None = None
         self._beat = 0
         self._beat_s = LONGEST_BEAT_S
@@ -83,8 +86,12 @@ class Courier:
     def _send_beat(self, member: Registration) -> None:
         held, started = self._holdings.told()
         self._beat += 1
+        standing = self._standing()
+        beat = Beat(
+            beat=self._beat, held=held, started=started, paused=standing.paused, cannot=standing.cannot
+        )
         try:
-            answer = self._connection.heartbeat(member, Beat(beat=self._beat, held=held, started=started))
+            answer = self._connection.heartbeat(member, beat)
         except Refused as refusal:  # our mistake: the next beat will say something else
             log.error("heartbeat refused", extra={"status": refusal.status, "reason": refusal.sentence})
             self._next_beat = self._clock() + self._beat_s

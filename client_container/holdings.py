@@ -82,6 +82,15 @@ class Holdings:
             if not kept:
                 self._discount(chunk.token, chunk.id)
 
+    def give_back(self, image: str | None = None) -> list[str]:
+        """Take back all chunks that have not been started, or those of jobs with this image; answers their ids."""
+        with self._lock:
+            back = [chunk for chunk in self._queue if image is None or chunk.job.image == image]
+            self._queue = deque(chunk for chunk in self._queue if chunk not in back)
+            for chunk in back:
+                self._discount(chunk.token, chunk.id)
+            return [chunk.id for chunk in back]
+
     def settled(self, token: str, chunk: str) -> None:
         """The server has this chunk's result, or refused it for good."""
         with self._lock:

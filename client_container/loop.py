@@ -17,11 +17,20 @@ from client_container.holdings import Holdings
 from client_container.membership import Membership
 from client_container.pace import Pace
 from client_container.protocol import Attempt, Chunk, Claim, Registration
-from client_container.runtime import Execution, Halt, HostBroken, JobHalted, Runtime
+from client_container.runtime import (
+    CannotRun,
+    Execution,
+    GivenBack,
+    Halt,
+    HostBroken,
+    JobHalted,
+    Runtime,
+)
 from client_container.spool import Spool
 
 log = logging.getLogger(__name__)
 
+PAUSED_PAUSE_S = 2.0  #: between two looks whether jobs may run again
 FULL_PAUSE_S = 0.5  #: between two looks at a spool that was full
 NOTHING_PAUSE_S = 5.0  #: after a 204 that names no pause
 LONGEST_IDLE_S = 10.0  #: pauses without work grow up to this, unless the server names a longer one
@@ -73,6 +82,10 @@ class ClientLoop:
             self._finished()
             self._wait(FULL_PAUSE_S)
             return
+        if self._runtime.standing().paused:
+            self._release(self._holdings.give_back())
+            self._wait(PAUSED_PAUSE_S)
+            return
         if self._pending is None and (again := self._holdings.next_again()):
             self._pending = _Pending(again[0], max(1, again[1]), again=True)
         if self._pending is None and (started := self._holdings.start()):
@@ -90,6 +103,8 @@ class ClientLoop:
             self._host_backoff.reset()
         except JobHalted:
             log.info("chunk halted", extra={"chunk": chunk.id})
+        except GivenBack as back:
+            pause = self._give_back(chunk, back)
         except HostBroken as broken:
             pause = self._report_broken(chunk, str(broken))
             kept = True
@@ -100,6 +115,26 @@ class ClientLoop:
             self._wait(pause)
         elif kept:
             self._pace.finished(time.monotonic() - began)
+
+    def _give_back(self, chunk: Chunk, back: GivenBack) -> float:
+        """Give the chunk back, and those that would fare the same; answers how long to pause."""
+        log.info("chunk given back", extra={"chunk": chunk.id, "reason": str(back)})
+        if isinstance(back, CannotRun):
+            # The next heartbeat tells the server; until then it may deal us more of the same.
+            self._release([chunk.id, *self._holdings.give_back(back.image)])
+            return self._host_backoff.pause()
+        self._release([chunk.id])
+        return PAUSED_PAUSE_S
+
+    def _release(self, chunks: list[str]) -> None:
+        """Tell the server, if it listens: else the leases end by themselves."""
+        member = self._membership.find()
+        if not chunks or member is None:
+            return
+        try:
+            self._connection.release(member, chunks)
+        except (ServerUnavailable, LifeEnded, Refused) as error:
+            log.warning("release unheard", extra={"chunks": len(chunks), "reason": str(error)})
 
     def _report_broken(self, chunk: Chunk, reason: str) -> float:
         """Report the chunk as not executed; answers how long to pause: who fails fast must not drain the queue."""

@@ -31,6 +31,9 @@ class Introduction:
     memory_mb: int | None = None
     runtimes: tuple[str, ...] = ("process",)
     image: str | None = None  #: the image this client runs in
+    projects: tuple[str, ...] | None = None  #: ids of those that the volunteer runs; None: all
+    shares: Mapping[str, float] | None = None  #: weight by project id; None where no launcher says
+    self_test: str | None = None  #: passed, failed or unknown; None where nobody tests
 
     def to_message(self) -> dict[str, Any]:
         """The body of POST /containers."""
@@ -44,7 +47,18 @@ class Introduction:
             "resources": {"cpus": self.cpus} | memory,
             "runtimes": list(self.runtimes),
             "image": self.image,
+            **self._from_launcher(),
         }
+
+    def _from_launcher(self) -> dict[str, Any]:
+        """What only a launcher knows."""
+        said: dict[str, Any] = {}
+        if self.shares is not None:
+            projects = None if self.projects is None else list(self.projects)
+            said["policy"] = {"projects": projects, "shares": dict(self.shares)}
+        if self.self_test is not None:
+            said["self_test"] = self.self_test
+        return said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +83,14 @@ class Registration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Archive:
+    """Where a job's image comes from when no registry has it: GET /images/<id>.tar."""
+
+    sha256: str  #: of the file, in hex
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What to execute for a chunk."""
 
@@ -78,6 +100,9 @@ class Job:
     env: Mapping[str, str]
     timeout_s: float
     rows: int | None  #: rows per chunk; None when a chunk is one value
+    project: str = ""  #: id
+    task: str = ""  #: id
+    archive: Archive | None = None  #: None when the image is in a registry, or there is none
 
     @classmethod
     def from_message(cls, job_id: str, message: Any) -> Job:
@@ -91,7 +116,17 @@ class Job:
             env={name: text(env, name) for name in env},
             timeout_s=number(fields, "timeout_s", above=0),
             rows=None if fields.get("rows") is None else int(number(fields, "rows", above=0)),
+            project=optional_text(fields, "project") or "",
+            task=optional_text(fields, "task") or "",
+            archive=_archive(fields.get("archive")),
         )
+
+
+def _archive(message: Any) -> Archive | None:
+    if message is None:
+        return None
+    fields = an_object(message, "archive")
+    return Archive(sha256=text(fields, "sha256"), bytes=int(number(fields, "bytes", above=0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,15 +221,20 @@ class Beat:
     held: Mapping[str, int]  #: claim token -> chunks known under it
     started: tuple[str, ...]  #: chunks being executed
     paused: bool = False
+    cannot: Mapping[str, str] = field(
+        default_factory=dict
+    )  #: images whose jobs cannot run here, each with why
 
     def to_message(self, life: str) -> dict[str, Any]:
         """The body of POST /heartbeat."""
+        cannot = {"cannot": dict(self.cannot)} if self.cannot else {}
         return {
             "life": life,
             "beat": self.beat,
             "held": dict(self.held),
             "started": list(self.started),
             "paused": self.paused,
+            **cannot,
         }
 
 

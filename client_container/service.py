@@ -55,6 +55,7 @@ class Service:
             spool=spool,
             deliverer=self._deliverer,
             backoff=Backoff(cap_s=BEAT_PAUSE_S),
+            standing=runtime.standing,
         )
         self._loop = ClientLoop(
             connection=connection,

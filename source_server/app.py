@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flask import Flask, Response, jsonify
 
 from source_server.services.accept import Accept
@@ -9,11 +11,13 @@ from source_server.services.assign import Assign
 from source_server.services.beat import Beat
 from source_server.services.claim import Claim
 from source_server.services.complete import Complete
+from source_server.services.enrol import Enrol
 from source_server.services.errors import ErrorQueue
 from source_server.services.examine import Examine
 from source_server.services.export import Export
 from source_server.services.give_back import GiveBack
 from source_server.services.hosts import Hosts
+from source_server.services.images import Images
 from source_server.services.known_tasks import KnownTasks
 from source_server.services.live import LiveContainers
 from source_server.services.look import Look
@@ -21,6 +25,7 @@ from source_server.services.paces import Paces
 from source_server.services.people import People
 from source_server.services.projects import Projects
 from source_server.services.register import Register
+from source_server.services.releases import Releases
 from source_server.services.reputation import Reputation
 from source_server.services.rerun import Rerun
 from source_server.services.send_round import SendRound
@@ -32,21 +37,39 @@ from source_server.services.validate import Validate
 from source_server.services.warnings import Warn
 from source_server.services.why import Why
 from source_server.stores.database import Stores
-from source_server.web import errors, explain, failures, hosts, projects, results, scientist, volunteer, wire
+from source_server.web import (
+    enrolment,
+    errors,
+    explain,
+    failures,
+    hosts,
+    images,
+    projects,
+    results,
+    scientist,
+    volunteer,
+    wire,
+)
+from source_server.web import releases as releases_view
 from source_server.web.access import EXTENSION, Services, services
 from source_server.web.body import BoundedRequest
 
 
-def create_app(stores: Stores, *, beat_s: float) -> Flask:
+def create_app(
+    stores: Stores, *, beat_s: float, releases: Path | None = None, public_url: str | None = None
+) -> Flask:
     """The WSGI app over these stores; raises SchemaUnknown for a database it must not touch."""
     stores.meta.require_schema()
     app = Flask("source_server")
     app.request_class = BoundedRequest
     app.config["MAX_CONTENT_LENGTH"] = wire.MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions[EXTENSION] = build_services(stores, beat_s=beat_s)
+    app.extensions[EXTENSION] = build_services(
+        stores, beat_s=beat_s, releases=releases, public_url=public_url
+    )
     errors.install(app)
-    for part in (volunteer, projects, scientist, results, explain, failures, hosts):
+    people = (volunteer, projects, scientist, results, explain, failures, hosts)
+    for part in (*people, releases_view, enrolment, images):
         app.register_blueprint(part.blueprint)
 
     @app.get("/healthz")
@@ -57,7 +80,9 @@ def create_app(stores: Stores, *, beat_s: float) -> Flask:
     return app
 
 
-def build_services(stores: Stores, *, beat_s: float) -> Services:
+def build_services(
+    stores: Stores, *, beat_s: float, releases: Path | None = None, public_url: str | None = None
+) -> Services:
     """What views and housekeeping work with."""
     secret = stores.meta.secret()
     live = LiveContainers(stores)
@@ -81,6 +106,8 @@ def build_services(stores: Stores, *, beat_s: float) -> Services:
     tasks, send_round = Tasks(stores), SendRound(stores)
     return Services(
         people=People(stores),
+        enrol=Enrol(stores),
+        images=Images(stores),
         register=Register(stores, give_back),
         beat=Beat(stores, give_back, beat_s=beat_s),
         claim=Claim(stores, beat_s=beat_s, secret=secret, live=live, paces=paces),
@@ -102,5 +129,7 @@ def build_services(stores: Stores, *, beat_s: float) -> Services:
         examine=Examine(stores, live),
         why=Why(stores),
         warn=Warn(stores),
+        releases=Releases(releases),
+        public_url=public_url,
         beat_s=beat_s,
     )

@@ -94,6 +94,7 @@ def child_environment(settings: Settings, mongo_uri: str, base: Mapping[str, str
         "DOCKERCOMP_MONGO_URI": mongo_uri,
         "DOCKERCOMP_DATABASE": settings.database,
         "DOCKERCOMP_BEAT_S": f"{settings.beat_s:g}",
+        "DOCKERCOMP_RELEASES": str(settings.releases),
     }
     return {**base, **said}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,26 @@ class Settings:
     min_free_mb: float = 500.0  #: disk space that a start wants, in 10^6 bytes (DOCKERCOMP_MIN_FREE_MB)
     web_processes: int = 2  #: gunicorn processes (DOCKERCOMP_WEB_PROCESSES)
     web_threads: int = 16  #: threads in each (DOCKERCOMP_WEB_THREADS)
+    releases_folder: Path | None = None  #: what volunteers install from (DOCKERCOMP_RELEASES)
+    public_url: str | None = (
+        None  #: the address that volunteers use (DOCKERCOMP_PUBLIC_URL); None: the request's
+    )
 
     @property
     def server_home(self) -> Path:
         """The part of the state folder that only the source server uses."""
         return self.home / "server"
 
+    @property
+    def releases(self) -> Path:
+        """The folder of releases: as set, else one in the state folder."""
+        return self.releases_folder or self.home / "releases"
+
 
 def from_env(env: Mapping[str, str]) -> Settings:
     """Read the settings from `env`; raises BadSetting with a sentence that names the variable."""
     mongod = env.get("DOCKERCOMP_MONGOD")
+    releases = env.get("DOCKERCOMP_RELEASES")
     return Settings(
         home=Path(env.get("DOCKERCOMP_HOME") or "var").absolute(),
         mongo_uri=env.get("DOCKERCOMP_MONGO_URI") or None,
@@ -44,7 +55,20 @@ def from_env(env: Mapping[str, str]) -> Settings:
         min_free_mb=_number(env, "DOCKERCOMP_MIN_FREE_MB", default=500.0, low=0, high=1e9),
         web_processes=int(_number(env, "DOCKERCOMP_WEB_PROCESSES", default=2, low=1, high=64)),
         web_threads=int(_number(env, "DOCKERCOMP_WEB_THREADS", default=16, low=1, high=256)),
+        releases_folder=Path(releases).absolute() if releases else None,
+        public_url=_public_url(env.get("DOCKERCOMP_PUBLIC_URL", "")),
     )
+
+
+def _public_url(text: str) -> str | None:
+    if not text:
+        return None
+    # It is written into a shell script: nothing but what addresses need.
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?", text):
+        raise BadSetting(
+            f"DOCKERCOMP_PUBLIC_URL must be an address like https://server.example, not {text!r}."
+        )
+    return text.rstrip("/")
 
 
 def _number(env: Mapping[str, str], name: str, *, default: float, low: float, high: float) -> float:

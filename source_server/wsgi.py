@@ -16,6 +16,7 @@ from source_server.app import create_app
 from source_server.config import BadSetting, from_env
 from source_server.domain.refusal import Unavailable
 from source_server.gunicorn_settings import BOUND
+from source_server.release.shelf import require_no_private_key
 from source_server.stores.database import Stores, open_stores
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,11 @@ def application() -> Flask:
     settings = from_env(os.environ)
     if settings.mongo_uri is None:
         raise BadSetting("DOCKERCOMP_MONGO_URI is not set: `dockercomp-server up` sets it, `serve` needs it.")
+    require_no_private_key(settings.releases)
     stores = open_stores(settings.mongo_uri, settings.database, application="dockercomp-web")
-    app = create_app(stores, beat_s=settings.beat_s)
+    app = create_app(
+        stores, beat_s=settings.beat_s, releases=settings.releases, public_url=settings.public_url
+    )
     every_s = min(MARK_S, settings.beat_s / 4)
 
     def bound(address: tuple[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The command of a volunteer's host: dockercomp-launcher up | down | status | gateway."""
+"""The command of a volunteer's host: dockercomp-launcher up | down | status | gateway | serve."""
 
 from __future__ import annotations
 
@@ -169,6 +169,28 @@ def gateway(image: str | None) -> None:
         click.echo(engine.gateway)
 
 
+@main.command(epilog="\b\nExample:\n  dockercomp-launcher serve --etc /etc/dockercomp\n")
+@click.option(
+    "--etc",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with launcher.json, policy.toml and account.key, as the installer writes them.",
+)
+@click.option("--log-file", hidden=True, type=click.Path(path_type=Path))
+@click.option("--sensors", hidden=True, default="/", type=click.Path(path_type=Path, file_okay=False))
+def serve(etc: Path, log_file: Path | None, sensors: Path) -> None:
+    """Be the launcher of an installed instance: jobs in sandboxes, within the volunteer's policy.
+
+    Runs in the foreground until SIGTERM, and then leaves nothing in the Docker engine. See dockercomp-volunteer.
+    """
+    with _complaining():
+        _engine_sdk()
+        from client_container.launcher.serve import serve as run
+
+        log_to(log_file)
+        run(etc.absolute(), root=sensors)
+
+
 @contextlib.contextmanager
 def _complaining() -> Iterator[None]:
     try:
@@ -180,6 +202,10 @@ def _complaining() -> Iterator[None]:
 
 
 def _engine() -> Engine:
+    return _engine_sdk()()
+
+
+def _engine_sdk() -> type[Engine]:
     try:
         from client_container.launcher.engine import Engine
     except ModuleNotFoundError as missing:
@@ -188,7 +214,7 @@ def _engine() -> Engine:
         raise Complaint(
             "dockercomp-launcher needs the launcher extra: pip install 'dockercomp[launcher]'"
         ) from missing
-    return Engine()
+    return Engine
 
 
 def _labels(state: StateFolder) -> dict[str, str] | None:

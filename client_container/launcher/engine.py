@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import tarfile
 import time
 from collections.abc import Iterator
@@ -45,12 +46,30 @@ class Engine:
     def __init__(self) -> None:
         with _translated():
             self._api = docker.DockerClient.from_env(timeout=60, max_pool_size=32).api
-            self._processors = int(self._api.info()["NCPU"])
+            info = self._api.info()
+            self._processors, self._version = int(info["NCPU"]), str(info["ServerVersion"])
 
     @property
     def processors(self) -> int:
         """How many processors the engine's machine has."""
         return self._processors
+
+    @property
+    def version(self) -> str:
+        """The engine's version when this object was made."""
+        return self._version
+
+    def transfer(self, container_id: str) -> tuple[int, int] | None:
+        """Bytes in and out of a running container since its start; None when it is gone or has no network."""
+        with _translated():
+            try:
+                stats = self._api.stats(container_id, stream=False, one_shot=True)
+            except docker.errors.NotFound:
+                return None
+        networks = (stats.get("networks") or {}).values()
+        if not networks:
+            return None
+        return sum(int(one["rx_bytes"]) for one in networks), sum(int(one["tx_bytes"]) for one in networks)
 
     @property
     def gateway(self) -> str:
@@ -60,6 +79,8 @@ class Engine:
         for network in networks:
             if network.get("Gateway"):
                 return str(network["Gateway"])
+            if network.get("Subnet"):  # an engine just started tells no more; it takes the first address
+                return str(next(ipaddress.ip_network(network["Subnet"]).hosts()))
         raise EngineError("The Docker engine has no default bridge, so containers cannot reach this machine.")
 
     def image_id(self, name: str) -> str:
@@ -79,14 +100,16 @@ class Engine:
             return [_found(entry) for entry in self._api.containers(all=True, filters=filters)]
 
     def create(self, plan: Plan, slot: int, key: bytes) -> str:
-        """Make and start the container of `slot`, the account key in its volume; returns its id."""
+        """Make and start the container of `slot`, the account key in its volume if it has one; returns its id."""
         with _translated():
-            self._api.create_volume(plan.name(slot), labels=plan.own_labels())
+            if plan.front is None:
+                self._api.create_volume(plan.name(slot), labels=plan.own_labels())
             config = container_config(plan, slot)
             reply = self._api.create_container_from_config(config, plan.name(slot))  # type: ignore[no-untyped-call]
             made = str(reply["Id"])
             try:
-                self._api.put_archive(made, HOME, _volume_content(plan.uid(slot), key))
+                if plan.front is None:
+                    self._api.put_archive(made, HOME, _volume_content(plan.uid(slot), key))
                 self._api.start(made)
             except Exception:
                 self._api.remove_container(made, force=True)
@@ -116,6 +139,32 @@ class Engine:
             if container.state in ALIVE:
                 self._api.stop(container.id, timeout=STOP_S)
             self._api.remove_container(container.id, force=True)
+
+    def find_network(self, name: str) -> dict[str, Any] | None:
+        """What the engine says about the network of that very name (GET /networks/NAME), or None."""
+        with _translated():
+            for entry in self._api.networks(names=[name]):
+                if entry["Name"] == name:  # the engine's filter is satisfied with a part of it
+                    return dict(self._api.inspect_network(entry["Id"]))
+        return None
+
+    def create_network(self, config: dict[str, Any]) -> None:
+        """Make a network from the keys of POST /networks/create."""
+        with _translated():
+            self._api.create_network(
+                config["Name"],
+                driver=config["Driver"],
+                options=config["Options"],
+                labels=config["Labels"],
+                enable_ipv6=config["EnableIPv6"],
+                attachable=config["Attachable"],
+                check_duplicate=config["CheckDuplicate"],
+            )
+
+    def remove_network(self, network_id: str) -> None:
+        """Remove a network that no container is on."""
+        with _translated():
+            self._api.remove_network(network_id)
 
     def remove_volumes(self, labels: dict[str, str]) -> int:
         """Remove all volumes that carry all these labels; returns how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from client_container.launcher.errors import EngineAway, EngineError
 from client_container.launcher.plan import Plan, config_digest
 from client_container.launcher.reconcile import (
+    ALIVE,
+    STEADY_S,
     Action,
     Create,
     Found,
@@ -40,13 +43,18 @@ class Keeper:
     count: int
     key: bytes
     clock: Callable[[], float]
+    prepare: Callable[[int], object] = lambda _slot: (
+        None
+    )  #: called before a slot's container is made; may raise OSError
     paces: dict[int, Pace] = field(default_factory=dict)
+    found: Sequence[Found] = ()  #: as seen at the last look
+    last_words: dict[int, str] = field(default_factory=dict)  #: how a slot's container last failed, by slot
 
     def step(self) -> bool:
         """Look once and do what is due; True if something was done, so that another look is due now."""
         wanted = Wanted(count=self.count, config=config_digest(self.plan))
         now = self.clock()
-        found = self.engine.find(self.plan.own_labels())
+        found = self.found = self.engine.find(self.plan.own_labels())
         for one in found:
             self._note_end(one, now)
         held = {slot for slot, pace in self.paces.items() if pace.not_before > now}
@@ -57,6 +65,14 @@ class Keeper:
     def stop(self) -> int:
         """Stop and remove all containers of this instance, in parallel; returns how many."""
         return remove_all(self.engine, self.engine.find(self.plan.own_labels()))
+
+    def failing(self) -> dict[int, str]:
+        """How the containers of slots fail that do not stay alive for long, by slot."""
+        steady = {
+            one.slot for one in self.found if one.state in ALIVE and time.time() - one.created >= STEADY_S
+        }
+        again = {slot for slot, pace in self.paces.items() if pace.failures > 1} - steady
+        return {slot: self.last_words.get(slot, "") for slot in sorted(again) if slot < self.count}
 
     def _carry_out(self, actions: Sequence[Action]) -> None:
         removals = [action for action in actions if isinstance(action, Remove)]
@@ -71,11 +87,13 @@ class Keeper:
 
     def _create(self, action: Create) -> None:
         try:
+            self.prepare(action.slot)
             made = self.engine.create(self.plan, action.slot, self.key)
         except EngineAway:
             raise
-        except EngineError as error:
+        except (EngineError, OSError) as error:
             self._slow_down(action.slot, ran_s=0.0)
+            self.last_words[action.slot] = str(error)
             log.error("client container not started", extra={"slot": action.slot, "why": str(error)})
         else:
             log.info("client container started", extra={"slot": action.slot, "container": made[:12]})
@@ -87,6 +105,8 @@ class Keeper:
         if ending is None:
             return
         self._slow_down(one.slot, ran_s=ending.ran_s)
+        out_of = " for want of memory" if ending.out_of_memory else ""
+        self.last_words[one.slot] = f"It ended with exit code {ending.exit_code}{out_of}: {ending.last_line}"
         fields = {
             "slot": one.slot,
             "container": one.id[:12],

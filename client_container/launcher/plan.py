@@ -20,11 +20,37 @@ LABEL_INSTANCE = "dockercomp.instance"
 LABEL_HOST = "dockercomp.host"
 LABEL_SLOT = "dockercomp.slot"
 LABEL_CONFIG = "dockercomp.config"
+LABEL_KIND = (
+    "dockercomp.kind"  #: client, job or self-test; told apart only where jobs have containers of their own
+)
+CLIENT = "client"
+
+CA_FILE = "/etc/dockercomp-ca.pem"  #: certificates that a client in front of a sandbox trusts
+SOCKET = "launcher.sock"  #: in HOME; the launcher listens on it
 
 PIDS = 256
+FRONT_PIDS = 64  #: it runs no job
+FRONT_CPUS = 0.5
+FRONT_MEMORY = 96 * 2**20  #: bytes; an idle one takes less than a third
 SHM_BYTES = 64 * 2**20
 FILE_BYTES = 2**30
 OPEN_FILES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """What changes where jobs run in containers of their own, and the client container only stands in front of them."""
+
+    slots: str  #: folder on the host; slot n has its subfolder n as HOME, made and owned by the launcher
+    network: str  #: name of the Docker network behind the wall
+    ca_file: str | None = None  #: file on the host with the certificates to trust; None: the image's own
+    ca_digest: str | None = (
+        None  #: hex sha256 of what is in it: the container has to be made anew for another
+    )
+    proxy: str | None = None  #: URL
+    job_cpus: float = 1.0  #: what one job gets at least
+    job_memory: int = 512 * 2**20  #: bytes, the same
+    image_size: int = 2**30  #: bytes of the largest file it has to be able to write: an image's archive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +67,9 @@ class Plan:
     memory: int = 512 * 2**20  #: bytes, swap included
     extra_hosts: tuple[str, ...] = ()  #: NAME:ADDRESS, for the containers' /etc/hosts
     first_uid: int = 730_000  #: slot n runs as first_uid + n
+    front: Front | None = (
+        None  #: None: jobs run inside the client container, which keeps its state in a volume
+    )
 
     def uid(self, slot: int) -> int:
         """The user and group of a slot: never root or a user of the machine, shared with no other slot."""
@@ -51,8 +80,9 @@ class Plan:
         return f"dockercomp-{self.instance}-{self.host_id[:8]}-{slot}"
 
     def own_labels(self) -> dict[str, str]:
-        """The labels of this instance."""
-        return own_labels(self.instance, self.host_id)
+        """The labels of this instance's client containers."""
+        kind = {LABEL_KIND: CLIENT} if self.front else {}
+        return {**own_labels(self.instance, self.host_id), **kind}
 
 
 def own_labels(instance: str, host_id: str) -> dict[str, str]:
@@ -68,7 +98,9 @@ def container_config(plan: Plan, slot: int) -> dict[str, Any]:
 
 def config_digest(plan: Plan) -> str:
     """Hex digest that changes whenever a running container no longer is what the plan asks for."""
-    facts = {"config": _bare_config(plan, 0), "key": plan.key_digest}
+    facts: dict[str, Any] = {"config": _bare_config(plan, 0), "key": plan.key_digest}
+    if plan.front:
+        facts["ca"] = plan.front.ca_digest
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -92,11 +124,25 @@ def _environment(plan: Plan, slot: int) -> dict[str, str]:
         "DOCKERCOMP_IMAGE": plan.image,
         "DOCKERCOMP_HOST_ID": plan.host_id,
         "DOCKERCOMP_LABELS": json.dumps({"slot": slot}),
-        "DOCKERCOMP_CPUS": f"{plan.cpus:g}",
-        "DOCKERCOMP_ALLOW": "*",
+        "DOCKERCOMP_CPUS": f"{plan.front.job_cpus if plan.front else plan.cpus:g}",
+        "DOCKERCOMP_ALLOW": "" if plan.front else "*",
         "HOME": "/tmp",  # noqa: S108  # its own tmpfs
     }
-    return {**env, "DOCKERCOMP_HOST_NAME": plan.host_name} if plan.host_name else env
+    named = {"DOCKERCOMP_HOST_NAME": plan.host_name} if plan.host_name else {}
+    return {**env, **named, **(_front_environment(plan.front) if plan.front else {})}
+
+
+def _front_environment(front: Front) -> dict[str, str]:
+    env = {
+        "DOCKERCOMP_RUNTIME": "sandbox",
+        "DOCKERCOMP_LAUNCHER_SOCKET": f"{HOME}/{SOCKET}",
+        "DOCKERCOMP_MEMORY_MB": str(front.job_memory // 2**20),
+    }
+    if front.ca_file:
+        env |= {"REQUESTS_CA_BUNDLE": CA_FILE, "SSL_CERT_FILE": CA_FILE}
+    if front.proxy:
+        env |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), front.proxy)
+    return env
 
 
 def _host_config(plan: Plan, slot: int) -> dict[str, Any]:
@@ -106,25 +152,42 @@ def _host_config(plan: Plan, slot: int) -> dict[str, Any]:
         "CapDrop": ["ALL"],
         # Seccomp and AppArmor stay at the engine's defaults: naming them here could only weaken them.
         "SecurityOpt": ["no-new-privileges:true"],
-        "PidsLimit": PIDS,
+        "PidsLimit": FRONT_PIDS if plan.front else PIDS,
         "Memory": plan.memory,
         "MemorySwap": plan.memory,
         "NanoCpus": round(plan.cpus * 1e9),
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "ShmSize": SHM_BYTES,
-        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
+        "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,size={'8m' if plan.front else '256m'},mode=1777"},  # noqa: S108
         "Ulimits": [
             _ulimit("core", 0),
             _ulimit("nofile", OPEN_FILES),
-            _ulimit("fsize", FILE_BYTES),
+            _ulimit("fsize", max(FILE_BYTES, plan.front.image_size if plan.front else 0)),
         ],
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
         "RestartPolicy": {"Name": "no"},
         "ExtraHosts": list(plan.extra_hosts),
-        # A volume of the engine's, never a folder of the host; and never the engine's socket.
-        "Mounts": [{"Type": "volume", "Source": plan.name(slot), "Target": HOME}],
+        "Mounts": _mounts(plan, slot),
+        **({"NetworkMode": plan.front.network} if plan.front else {}),
     }
+
+
+def _mounts(plan: Plan, slot: int) -> list[dict[str, Any]]:
+    """Never a folder of the host that is not the slot's own; and never the engine's socket."""
+    if plan.front is None:
+        return [{"Type": "volume", "Source": plan.name(slot), "Target": HOME}]
+    mounts: list[dict[str, Any]] = [_bound(f"{plan.front.slots}/{slot}", HOME, writable=True)]
+    if plan.front.ca_file:
+        mounts.append(_bound(plan.front.ca_file, CA_FILE, writable=False))
+    return mounts
+
+
+def _bound(source: str, target: str, *, writable: bool) -> dict[str, Any]:
+    """A folder or file of the host. Its propagation is the engine's default, private: one that is named is refused
+    below /var/lib/docker*, of which engines take /var/lib/dockercomp to be a part.
+    """
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": not writable}
 
 
 def _ulimit(name: str, value: int) -> dict[str, str | int]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import time
+from dataclasses import dataclass, field, fields, replace
 
-MINUTES = tuple[time, time]  #: from, until; until may be earlier, which means the next day
+from client_container.launcher.errors import LauncherError
+from client_container.launcher.policy_text import Hours
+
+MB = 2**20
+LEAST_MEMORY_A_JOB = 64 * MB
+DEFAULT_MEMORY_A_JOB = 512 * MB
+_STEP = 256 * MB  #: sizes that we choose are multiples of it
+
+
+class BadPolicy(LauncherError):
+    """The policy cannot be used; the message names the key and says what to write."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +32,9 @@ class Policy:
     shares: dict[str, float] = field(default_factory=dict)  #: weight by project id; 1 unless named
     registries: tuple[str, ...] = ()  #: host[:port] from which images may be pulled by digest
     private_registries: bool = False  #: whether a registry may have a private address
-    hours: dict[str, tuple[MINUTES, ...]] = field(default_factory=dict)  #: by weekday mon..sun; empty: always
+    hours: Hours = field(
+        default_factory=dict
+    )  #: by weekday mon..sun; a day that is missing: never; empty: always
     idle_only: bool = False  #: only while nobody uses the machine
     on_battery: bool = False  #: also while on battery
     metered: bool = False  #: also on a metered network
@@ -43,3 +54,41 @@ class Policy:
     def disk_a_job(self) -> int:
         """Bytes that /in, /out and /checkpoint of one job may take together."""
         return self.disk // (2 * self.containers)
+
+    def within(self, host: Policy) -> Policy:
+        """This policy of one instance, no total above what the host's own policy allows."""
+        return replace(
+            self,
+            containers=min(self.containers, host.containers),
+            cpus=min(self.cpus, host.cpus),
+            memory=min(self.memory, host.memory),
+        )
+
+    def differences(self, other: Policy) -> list[str]:
+        """Names of the fields in which the two differ."""
+        return [one.name for one in fields(self) if getattr(self, one.name) != getattr(other, one.name)]
+
+
+def default_policy(processors: int, memory_bytes: int, free_disk: int) -> Policy:
+    """What a volunteer gets who says nothing: the machine stays pleasant to use.
+
+    One processor is left to the volunteer, and half of the memory (each container needs 512 MB of the other half,
+    or there are fewer). Of the free disk a quarter at most is taken for data and a third for images.
+    """
+    memory = max(LEAST_MEMORY_A_JOB, _whole(memory_bytes // 2, at_most=memory_bytes // 2))
+    containers = max(1, min(processors - 1, memory // DEFAULT_MEMORY_A_JOB))
+    images = _whole(free_disk // 3, at_most=20 * 2**30)
+    return Policy(
+        containers=containers,
+        cpus=float(containers),
+        memory=memory,
+        disk=_whole(free_disk // 4, at_most=10 * 2**30),
+        images=images,
+        image_size=min(images, 5 * 2**30),
+    )
+
+
+def _whole(size: int, *, at_most: int) -> int:
+    """The size within its bound, as a multiple of 256 MB; small ones as they are, none below 64 MB."""
+    bounded = max(64 * MB, min(size, at_most))
+    return bounded // _STEP * _STEP if bounded >= _STEP else bounded // MB * MB

@@ -1,10 +1,11 @@
-"""How a job is executed: `process` as a child process, later `sandbox` through the launcher."""
+"""How a job is executed: `process` as a child process, `sandbox` in a container of its own through the launcher."""
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -13,6 +14,18 @@ from client_container.protocol import Chunk
 
 class JobHalted(Exception):
     """The execution was halted from outside; there is nothing to report."""
+
+
+class GivenBack(Exception):
+    """The chunk was not executed, through nobody's fault: it goes back to the server; the message says why."""
+
+
+class CannotRun(GivenBack):
+    """Jobs with this image cannot run here, for now: the server is told."""
+
+    def __init__(self, image: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.image = image
 
 
 class HostBroken(Exception):
@@ -33,6 +46,17 @@ class Execution:
     cpu_s: float = 0.0
     runtime: str
     image: str | None  #: the image that really ran
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Whether jobs may run here now."""
+
+    paused: bool = False
+    why: str = ""  #: a sentence, when paused
+    cannot: Mapping[str, str] = field(
+        default_factory=dict
+    )  #: images whose jobs cannot run here, each with why
 
 
 class Halt:
@@ -79,7 +103,10 @@ class Runtime(Protocol):
         """As it is called in the protocol."""
 
     def execute(self, chunk: Chunk, halt: Halt) -> Execution:
-        """Run the chunk's job to its end; raises JobHalted, HostBroken."""
+        """Run the chunk's job to its end; raises JobHalted, HostBroken, GivenBack."""
+
+    def standing(self) -> Standing:
+        """Whether jobs may run now. Asked often, also while one runs, from any thread."""
 
     def close(self) -> None:
         """Leave nothing behind; called once, when the client ends."""

@@ -18,12 +18,11 @@ from typing import Any
 
 from client_container.allow_list import AllowList
 from client_container.protocol import Chunk
-from client_container.runtime import Execution, Halt, HostBroken, JobHalted
-from client_container.runtime.child import Ending, Watch, reap_strays
+from client_container.runtime import Execution, Halt, HostBroken, JobHalted, Standing
+from client_container.runtime.child import Watch, reap_strays
 from client_container.runtime.contract import (
     BadChunk,
     BadJob,
-    answer,
     command_line,
     encoded_argv,
     encoded_input,
@@ -32,6 +31,7 @@ from client_container.runtime.contract import (
 )
 from client_container.runtime.folders import JobFolder, job_folder, private_parent, sweep
 from client_container.runtime.limits import oom_kills
+from client_container.runtime.verdict import not_run, verdict
 
 #: Under root, jobs run as this user and group, which no system hands out (never nobody's 65534).
 JOB_UID = 729999
@@ -69,6 +69,10 @@ class ProcessRuntime:
         duration = timedelta(seconds=time.monotonic() - clock)
         return Execution(started=began, ended=began + duration, runtime=self.name, image=self._image, **facts)
 
+    def standing(self) -> Standing:
+        """Jobs may always run."""
+        return Standing()
+
     def close(self) -> None:
         """Remove the folder for jobs, if nothing is left in it."""
         with contextlib.suppress(OSError):
@@ -80,10 +84,8 @@ class ProcessRuntime:
             argv = command_line(chunk.job.action, chunk.input)
             self._check_program(chunk, argv)
             return self._run(chunk, argv, halt)
-        except BadJob as error:
-            return {"outcome": "engine", "stderr_tail": tail(b"", str(error))}
-        except BadChunk as error:
-            return {"outcome": "failed", "stderr_tail": tail(b"", str(error))}
+        except (BadJob, BadChunk) as error:
+            return not_run(error)
 
     def _check_image(self, chunk: Chunk) -> None:
         wanted = chunk.job.image
@@ -118,7 +120,18 @@ class ProcessRuntime:
             raise HostBroken(f"This machine cannot run jobs: {error.strerror or error}.") from error
         finally:
             reap_strays()
-        return _verdict(chunk, ending, out_of_memory=kills is not None and (oom_kills() or 0) > kills)
+        if ending.cause == "halted":
+            raise JobHalted(chunk.id)
+        out_of_memory = kills is not None and (oom_kills() or 0) > kills
+        return verdict(
+            chunk,
+            cause=ending.cause or ("oom" if out_of_memory else None),
+            exit_code=ending.exit_code,
+            signal=ending.signal,
+            cpu_s=ending.cpu_s,
+            stdout=ending.stdout,
+            stderr=ending.stderr,
+        )
 
     def _make_parent(self) -> None:
         """Those who tidy temporary folders may have removed it since the start; raises OSError."""
@@ -153,30 +166,6 @@ def _never_started(error: OSError, program: bytes) -> dict[str, Any]:
     code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     sentence = f"{os.fsdecode(program)!r} cannot be run: {error.strerror}."
     return {"outcome": "failed", "exit_code": code, "stderr_tail": tail(b"", sentence)}
-
-
-def _verdict(chunk: Chunk, ending: Ending, *, out_of_memory: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "exit_code": ending.exit_code,
-        "signal": ending.signal,
-        "cpu_s": ending.cpu_s,
-    }
-    if ending.cause == "timeout":
-        sentence = f"The program was stopped at its timeout of {chunk.job.timeout_s:g} s."
-        return facts | {"outcome": "timeout", "stderr_tail": tail(ending.stderr, sentence)}
-    if ending.cause == "output_limit":
-        sentence = "The program wrote more than 256 KiB to stdout."
-        return facts | {"outcome": "output_limit", "stderr_tail": tail(ending.stderr, sentence)}
-    if out_of_memory:
-        sentence = "The program, or one it started, was killed because memory ran out."
-        return facts | {"outcome": "oom", "stderr_tail": tail(ending.stderr, sentence)}
-    if ending.exit_code != 0:
-        return facts | {"outcome": "failed", "stderr_tail": tail(ending.stderr)}
-    try:
-        stdout = answer(ending.stdout, chunk)
-    except BadChunk as error:
-        return facts | {"outcome": "failed", "stderr_tail": tail(ending.stderr, str(error))}
-    return facts | {"outcome": "ok", "stdout": stdout, "stderr_tail": tail(ending.stderr)}
 
 
 def prepare_parent(home: Path, *, uid: int | None) -> Path:

@@ -25,10 +25,10 @@ Examples:
 """
 )
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("action", nargs=-1, required=True)
+@click.argument("action", nargs=-1)
 @click.option("--project", required=True, help="The project; it is made if you have none of this name.")
 @click.option("--name", help="A name for people to read.  [default: the file's name]")
-@click.option("--image", help="Run only in this image: its id (sha256:...).")
+@click.option("--image", help="Run only in this image: its id (sha256:...), or REGISTRY/NAME@sha256:....")
 @click.option(
     "--env", "env", multiple=True, metavar="NAME=VALUE", help="Public to volunteers; may be repeated."
 )
@@ -60,7 +60,8 @@ def submit(
 ) -> None:
     """Make a task that runs ACTION on every row of DATA (.csv or .jsonl), and print its id.
 
-    ACTION is the whole command line; {field} stands for a field of the row. The task waits until it is assigned.
+    ACTION is the whole command line; {field} stands for a field of the row. With --image it may be left out: then the
+    image's own command runs. The task waits until it is assigned.
     """
     source = server()
     pairs = dict(_pair(text) for text in env)

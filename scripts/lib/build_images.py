@@ -83,10 +83,14 @@ def build_client(base: str, tag: str, cache: Path) -> str:
         return build(context, tag, key, f"BASE={base}")
 
 
+#: Of the launcher, what a client needs to talk to it.
+WIRE = frozenset({"__init__.py", "errors.py", "events.py", "names.py", "wire.py"})
+
+
 def client_sources() -> list[Path]:
     """The files of the client, which leaves the launcher out: no client container may talk to Docker."""
     found = (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix in (".py", ".typed"))
-    return sorted(path for path in found if "launcher" not in path.relative_to(PACKAGE).parts[:-1])
+    return sorted(path for path in found if path.parent != PACKAGE / "launcher" or path.name in WIRE)
 
 
 def build_example(folder: Path, client: str, tag: str, cache: Path) -> str:

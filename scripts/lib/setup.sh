@@ -99,3 +99,20 @@ ensure_faketime() {
 	done
 	install_packages libfaketime || say "Wrong clocks need libfaketime (Debian: libfaketime): the fault run leaves them out."
 }
+
+# ensure_openssl: volunteers' machines check a release's signature with it, so tests do, too.
+ensure_openssl() {
+	has openssl || install_packages openssl || say "Signatures are checked with openssl (Debian: openssl): without it their tests are left out."
+}
+
+# ensure_test_tools: a registry to pull from, a compiler for hostile programs, and what makes network namespaces.
+ensure_test_tools() {
+	ensure_openssl
+	tools=
+	has docker-registry || tools="$tools docker-registry"
+	{ has gcc && [ -e /usr/include/stdio.h ]; } || tools="$tools gcc libc6-dev"
+	has ip || tools="$tools iproute2"
+	has mmdebstrap || tools="$tools mmdebstrap"
+	# shellcheck disable=SC2086  # several words on purpose
+	[ -z "$tools" ] || install_packages $tools || say "Tests that need one of$tools are left out."
+}

@@ -11,7 +11,9 @@ import click
 from source_server.config import BadSetting, Settings, from_env
 
 #: Modules that come with the `server` extra, by the name that an import would miss.
-_SERVER_EXTRA = frozenset({"apscheduler", "bson", "flask", "gunicorn", "pydantic", "pymongo", "werkzeug"})
+_SERVER_EXTRA = frozenset(
+    {"apscheduler", "bson", "cryptography", "flask", "gunicorn", "pydantic", "pymongo", "werkzeug"}
+)
 
 
 class Refused(click.ClickException):

@@ -17,6 +17,7 @@ from source_server.commands.refused import Refused, read_settings
 
 if TYPE_CHECKING:
     from source_server.built_in import BuiltIn
+    from source_server.config import Settings
     from source_server.server_home import Address
 
 _STOP_WITHIN_S = 90.0  #: the graces of all parts, and then some
@@ -77,7 +78,7 @@ def up(
     from source_server.stores.mongod_binary import MongodUnavailable
     from source_server.supervisor import StartFailed
 
-    settings = read_settings()
+    settings = _without_private_key(read_settings())
     if beat_seconds is not None:
         settings = replace(settings, beat_s=beat_seconds)
     addresses = _addresses(binds)
@@ -137,7 +138,7 @@ def serve(binds: Sequence[str]) -> None:
     from source_server.server_home import CannotStart, ServerHome, require_free
     from source_server.stores.mongod_files import find_uri
 
-    settings = read_settings()
+    settings = _without_private_key(read_settings())
     addresses = _addresses(binds)
     uri = settings.mongo_uri or find_uri(ServerHome(settings.server_home).mongodb)
     if uri is None:
@@ -162,6 +163,17 @@ def status() -> None:
     else:
         url = home.find_url()
         click.echo(f"Process {runner.pid} {f'answers on {url}' if url else 'is starting or stopping'}.")
+
+
+def _without_private_key(settings: Settings) -> Settings:
+    """The same settings; Refused when the release key lies where a server could lose it."""
+    from source_server.release.shelf import PrivateKeyHere, require_no_private_key
+
+    try:
+        require_no_private_key(settings.releases)
+    except PrivateKeyHere as error:
+        raise Refused(str(error)) from error
+    return settings
 
 
 def _addresses(binds: Sequence[str]) -> list[Address]:

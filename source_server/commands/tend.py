@@ -54,7 +54,7 @@ def account() -> None:
     """Make accounts and give them keys."""
 
 
-_key_file = click.option(
+key_file_option = click.option(
     "--key-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the key into this new file, readable only by you, instead of showing it.",
@@ -64,7 +64,7 @@ _key_file = click.option(
 @account.command("add")
 @click.argument("name")
 @click.option("--role", type=click.Choice(["volunteer", "scientist", "admin"]), required=True)
-@_key_file
+@key_file_option
 @click.option("--if-missing", is_flag=True, help="With --key-file: be content if file and account are there.")
 def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
     """Make the account NAME. Its key is shown this once; the server keeps only a hash."""
@@ -78,30 +78,30 @@ def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
         if people.is_key_of(key_file.read_text().strip(), name):
             return
         key_file.unlink()  # a key of another database: useless here
-    _require_new(key_file)
+    require_new(key_file)
     try:
         known = if_missing and stores.accounts.find_by_name(name) is not None
         key = people.new_key(name) if known else people.add(name, Role(role))
     except Refusal as error:
         raise Refused(str(error)) from error
-    _hand_over(key, key_file)
+    hand_over(key, key_file)
 
 
 @account.command("new-key")
 @click.argument("name")
-@_key_file
+@key_file_option
 def new_key(name: str, key_file: Path | None) -> None:
     """Give the account NAME a new key; the earlier one ends at once."""
     from source_server.domain.refusal import Refusal
     from source_server.services.people import People
 
-    _require_new(key_file)
+    require_new(key_file)
     _, stores = opened("dockercomp-account")
     try:
         key = People(stores).new_key(name)
     except Refusal as error:
         raise Refused(str(error)) from error
-    _hand_over(key, key_file)
+    hand_over(key, key_file)
 
 
 @account.command("list")
@@ -194,12 +194,14 @@ def opened(application: str, *, laid_out: bool = True) -> tuple[Settings, Stores
     return settings, stores
 
 
-def _require_new(key_file: Path | None) -> None:
+def require_new(key_file: Path | None) -> None:
+    """Raises Refused when the file for a key is there already."""
     if key_file is not None and key_file.exists():
         raise Refused(f"{key_file} is there already: name another file, or remove it first.")
 
 
-def _hand_over(key: str, key_file: Path | None) -> None:
+def hand_over(key: str, key_file: Path | None) -> None:
+    """Show a new key, or write it into a new file that only its owner reads."""
     if key_file is None:
         click.echo(key)
         return

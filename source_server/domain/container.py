@@ -40,6 +40,12 @@ class Container:
     resources: dict[str, float] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ("process",)
     image: str | None = None
+    projects: tuple[str, ...] | None = None  #: those whose jobs the volunteer lets run here; None: all
+    shares: dict[str, float] = field(
+        default_factory=dict
+    )  #: the volunteer's weights by project; 1 unless named
+    self_test: str = "unknown"  #: of its sandbox, by its own word: passed, failed or unknown
+    cannot: dict[str, str] = field(default_factory=dict)  #: image -> why its host does not take it
     beat: int = 0  #: number of the last beat within this life
     held: dict[str, int] = field(
         default_factory=dict
@@ -48,6 +54,10 @@ class Container:
     trusted: bool = False  #: labelled so by the operator: it may run validators
     rate: float = 0.0  #: accepted results an hour, as of `rate_as_of`
     rate_as_of: datetime | None = None
+
+    def allows(self, project: str) -> bool:
+        """Whether the volunteer lets jobs of this project run here; a weight of 0 says no, too."""
+        return (self.projects is None or project in self.projects) and self.shares.get(project, 1.0) > 0
 
     def rate_now(self, now: datetime) -> float:
         """Accepted results an hour by now: what was counted is forgotten by half each hour."""

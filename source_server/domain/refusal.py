@@ -41,3 +41,7 @@ class TooLarge(Refusal):
 
 class Unavailable(Refusal):
     """Not now, or the outcome is not known: the same request may be sent again."""
+
+
+class TooMany(Refusal):
+    """As many as may be have done this for now; later it will do."""

@@ -36,8 +36,12 @@ class TaskOutcome(str, Enum):
 class Job:
     """What to execute for each chunk; public to volunteers."""
 
-    action: tuple[str, ...]  #: the whole command line, with {field} placeholders
+    action: tuple[str, ...]  #: the whole command line, with {field} placeholders; empty: the image's own
+    own_command: bool = False  #: whether it is empty: lists of tasks on offer leave the action itself out
     image: str | None = None  #: the image's id or digest; None: any container
+    architecture: str | None = (
+        None  #: of that image, where the server knows it: the label `arch` that it needs
+    )
     env: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     requires: tuple[Requirement, ...] = ()  #: of a container's labels and resources
@@ -101,26 +105,55 @@ class Lack:
 
     needs: str  #: what the job asks for, in words
     has: str = "nothing of the kind"  #: what the container has in its place
+    why: str | None = None  #: its own words, in the place of what it has
 
     def __str__(self) -> str:
-        return f"{self.needs} (it has {self.has})"
+        return f"{self.needs} ({self.why or f'it has {self.has}'})"
 
 
 def lacks(task: Task, container: Container) -> list[Lack]:
     """All that keeps a container from running the task's job; empty when it fits."""
     job = task.job
     found = []
+    if not container.allows(task.project):
+        found.append(_leave(task.project, container))
     if task.validates is not None and not container.trusted:
         found.append(Lack(needs="the operator's label trusted"))
     if job.image is not None and "sandbox" not in container.runtimes and job.image != container.image:
         found.append(
             Lack(needs=f"image {job.image} or a sandbox runtime", has=f"image {container.image or 'none'}")
         )
+    elif job.own_command and "sandbox" not in container.runtimes:
+        found.append(Lack(needs="a sandbox runtime, as the job runs its image's own command"))
+    if job.image is None and "process" not in container.runtimes:
+        has_runtimes = f"only {' and '.join(container.runtimes) or 'none'}"
+        found.append(Lack(needs="the runtime process, as the job names no image", has=has_runtimes))
+    if job.image is not None and job.image in container.cannot:
+        found.append(Lack(needs=f"image {job.image}", why=container.cannot[job.image].rstrip(".")))
     has = {**container.resources, **container.labels}
-    for one in unmet(job.requires, has):
+    for one in unmet(_asked(job), has):
         known = {"has": in_words(has[one.name])} if one.name in has else {}
         found.append(Lack(needs=str(one), **known))
     return found
+
+
+def _leave(project: str, container: Container) -> Lack:
+    """The volunteer has not allowed this project."""
+    allowed = sorted(name for name in container.projects or () if container.allows(name))
+    named = f"leave for {', '.join(allowed[:3])}" + (
+        f" and {len(allowed) - 3} more" if len(allowed) > 3 else ""
+    )
+    return Lack(
+        needs=f"the volunteer's leave to run project {project}", has=named if allowed else "no such leave"
+    )
+
+
+def _asked(job: Job) -> tuple[Requirement, ...]:
+    """What the job asks for, and the architecture that its image was made for."""
+    if job.architecture is None:
+        return job.requires
+    needed = Requirement(name="arch", one_of=(job.architecture,))
+    return job.requires if needed in job.requires else (*job.requires, needed)
 
 
 def fits(task: Task, container: Container) -> bool:

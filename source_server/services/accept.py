@@ -177,6 +177,7 @@ class Accept:
             platform=platform(rule, container.labels),
             established=established,
             unchecked=not rule.checks,
+            self_test=container.self_test,
         )
 
     def _one_too_many(

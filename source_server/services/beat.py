@@ -42,11 +42,15 @@ class Beat:
         held: Mapping[str, int],
         started: Sequence[str],
         paused: bool,
+        cannot: Mapping[str, str] | None = None,
     ) -> BeatAnswer:
         """Raises LifeEnded; a beat that is late or repeated changes nothing and hears nothing new."""
         require_life(container, life)
         now = self._stores.clock.now()
-        if not self._stores.containers.beat(container.id, life, beat=beat, held=held, paused=paused, now=now):
+        noted = self._stores.containers.beat(
+            container.id, life, beat=beat, held=held, paused=paused, cannot=cannot, now=now
+        )
+        if not noted:
             current = self._stores.containers.find(container.id)
             require_life(current, life)
             return BeatAnswer()

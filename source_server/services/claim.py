@@ -131,7 +131,7 @@ class Claim:
         def may(task: Task) -> bool:
             return task.id not in besides and fits(task, container)
 
-        projects = self._turns.projects(offer.by_project)
+        projects = self._turns.projects(offer.by_project, container.shares)
         closed = {one.id for one in projects if one.assigned_only}
         for page in pages(offer, projects, may, size=PAGE):
             on_offer = self._stores.tasks.still_on_offer([task.id for task in page])

@@ -31,6 +31,7 @@ class Provenance:
     host: str | None = None
     container: str | None = None
     runtime: str | None = None
+    self_test: str | None = None
     image: str | None = None
     run: int | None = None
     attempt: int | None = None
@@ -146,6 +147,7 @@ def _provenance(chunk: Chunk, result: Mapping[str, Any], pseudonyms: Mapping[str
         host=result["host"],
         container=result["container"],
         runtime=result["runtime"],
+        self_test=result.get("self_test"),
         image=result["image"],
         run=result["run"],
         attempt=chunk.failures + 1,

@@ -67,6 +67,11 @@ class People:
             raise UnknownKey("This account's key is not known here.")
         return account
 
+    def somebody(self, key: str | None) -> None:
+        """Raises UnknownKey unless this is the key of a container or an account."""
+        if key is None or self._stores.containers.find_by_key(key_hash(key)) is None:
+            self.anyone(key)
+
     def container(self, key: str | None) -> Container:
         """The container whose own key this is; raises UnknownKey."""
         container = self._stores.containers.find_by_key(key_hash(key)) if key else None

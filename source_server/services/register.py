@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from source_server.domain.account import Account, key_hash, new_key
 from source_server.domain.container import Container, Host
@@ -27,6 +27,9 @@ class Application:
     resources: dict[str, float]
     runtimes: tuple[str, ...]
     image: str | None
+    projects: tuple[str, ...] | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+    self_test: str = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,9 @@ class Register:
             resources=application.resources,
             runtimes=application.runtimes,
             image=application.image,
+            projects=application.projects,
+            shares=application.shares,
+            self_test=application.self_test,
         )
         key = new_key("dcc")
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from source_server.domain.account import Account, Role
 from source_server.domain.refusal import BadInput, Conflict, NotFound
@@ -59,16 +59,17 @@ class Tasks:
         _require_sound(wish)
         of_project = self._stores.projects.find(project) if wish.validation is None else None
         rule = wish.validation or (of_project.validation if of_project else None) or Validation()
+        validator = wish.validator if wish.validation else (of_project.validator if of_project else None)
         task = Task(
             id=uuid.uuid4().hex[:16],
             project=project,
             owner=account.id,
             name=wish.name,
-            job=wish.job,
+            job=self._for_its_architecture(wish.job),
             rows_per_chunk=wish.rows_per_chunk,
             priority=wish.priority,
             validation=rule,
-            validator=wish.validator if wish.validation else (of_project.validator if of_project else None),
+            validator=None if validator is None else self._for_its_architecture(validator),
             created=self._stores.clock.now(),
         )
         if task.validator is not None:
@@ -76,6 +77,11 @@ class Tasks:
             self._stores.tasks.add(companion(task, task.created))
         self._stores.tasks.add(task)
         return task
+
+    def _for_its_architecture(self, job: Job) -> Job:
+        """The same job; it says on what its image runs, if the image is here."""
+        image = None if job.image is None else self._stores.images.find(job.image)
+        return job if image is None else replace(job, architecture=image.architecture)
 
     def get(self, account: Account, task_id: str) -> Task:
         """The task with this id; raises NotFound unless it is the caller's."""

@@ -21,6 +21,7 @@ OFFER_S = 1.0  #: how old the list of tasks may be
 FRESH_S = 2.0  #: and what is known of the projects
 FLUSH_S = 3.0
 FLUSHED = 20  #: projects whose usage is written in one go
+LEAST_WEIGHT = 1e-6  #: a weight of 0 keeps a project away altogether; here it must only divide
 MOST_TASKS = 10_000  #: tasks on offer that are looked at; those that run longest
 
 
@@ -87,12 +88,16 @@ class Turns:
         self._begun: dict[str, float] = {}  #: what newcomers, not written yet, began with
         self._flush_at = monotonic() + FLUSH_S
 
-    def projects(self, names: Collection[str]) -> list[Project]:
-        """The projects of these names, in the order in which they are to be served."""
+    def projects(self, names: Collection[str], weights: Mapping[str, float] | None = None) -> list[Project]:
+        """The projects of these names, in the order in which they are to be served.
+
+        `weights`: those of the volunteer who asks, 1 where none is named; each multiplies the project's share.
+        """
+        weighed = weights or {}
         now = self._stores.clock.now()
         with self._lock:
             known = self._read(names)
-            claims = [self._claim(known[name], now) for name in names]
+            claims = [self._claim(known[name], now, weighed.get(name, 1.0)) for name in names]
         return [known[name] for name in turns(claims, now)]
 
     def charge(self, project: str, seconds: float) -> None:
@@ -130,10 +135,13 @@ class Turns:
             self._known_until = self._monotonic() + FRESH_S
         return self._known
 
-    def _claim(self, project: Project, now: datetime) -> Claim:
-        used = self._used(project, now)
+    def _claim(self, project: Project, now: datetime, weight: float) -> Claim:
         return Claim(
-            project=project.id, share=project.share, priority=project.priority, usage=used, as_of=now
+            project=project.id,
+            share=project.share * max(weight, LEAST_WEIGHT),
+            priority=project.priority,
+            usage=self._used(project, now),
+            as_of=now,
         )
 
     def _used(self, project: Project, now: datetime) -> float | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 
 from pymongo.database import Database
 
 from source_server.domain.account import Account, Role
+from source_server.domain.enrolment import Enrolment
 from source_server.domain.trust import Standing
 from source_server.stores.gate import Document, Gate
 
@@ -23,8 +25,8 @@ class Accounts:
         self._gate.index([("name", 1)], name="name", unique=True)
         self._gate.index([("key_hash", 1)], name="key", unique=True, sparse=True)
 
-    def add(self, account: Account, key_hash: str) -> None:
-        """Store a new account; raises AlreadyThere when the name is taken."""
+    def add(self, account: Account, key_hash: str, enrolment: Enrolment | None = None) -> None:
+        """Store a new account, and how it came to be if not by the operator; raises AlreadyThere."""
         self._gate.insert(
             {
                 "_id": account.id,
@@ -32,6 +34,7 @@ class Accounts:
                 "role": account.role.value,
                 "pseudonym": account.pseudonym,
                 "key_hash": key_hash,
+                **({} if enrolment is None else {"enrolment": asdict(enrolment)}),
             }
         )
 

@@ -232,13 +232,18 @@ def result_document(
     platform: str = "",
     established: bool = False,
     unchecked: bool = False,
+    self_test: str = "unknown",
 ) -> Document:
-    """What is stored of an answer. `unchecked`: its task takes the first answer, with no second opinion."""
+    """What is stored of an answer. `unchecked`: its task takes the first answer, with no second opinion.
+
+    `self_test`: of the container's sandbox, by the server's own record.
+    """
     return {
         **shared_fields(attempt, origin, chunk, now),
         "answer": attempt.stdout,
         "platform": platform,
         "established": established,
+        "self_test": self_test,
         **({"unchecked": True} if unchecked else {}),
         "canary": any(lease.canary and lease.container == origin.container for lease in chunk.leases),
     }

@@ -13,6 +13,7 @@ from source_server.domain.container import RATE_HALF_LIFE, Container, ContainerS
 from source_server.stores.gate import Document, Gate
 
 LIVE = {"state": ContainerState.LIVE.value}
+PAIRS = ("labels", "resources", "shares", "cannot", "held")
 
 
 class Containers:
@@ -69,12 +70,21 @@ class Containers:
         return {document["life"] for document in self._gate.find(LIVE, {"life": 1})}
 
     def beat(
-        self, container_id: str, life: str, *, beat: int, held: Mapping[str, int], paused: bool, now: datetime
+        self,
+        container_id: str,
+        life: str,
+        *,
+        beat: int,
+        held: Mapping[str, int],
+        paused: bool,
+        now: datetime,
+        cannot: Mapping[str, str] | None = None,
     ) -> bool:
         """Note a beat, unless its life is over or a later one was seen; whether it was noted."""
         guard = {"_id": container_id, "life": life, "beat": {"$lt": beat}, **LIVE}
         pairs = [[token, count] for token, count in held.items()]
-        change = {"beat": beat, "held": pairs, "paused": paused, "last_seen": now}
+        refused = [[image, why] for image, why in (cannot or {}).items()]
+        change = {"beat": beat, "held": pairs, "paused": paused, "cannot": refused, "last_seen": now}
         return self._gate.update_one(guard, {"$set": change}, quick=True)
 
     def set_trusted(self, container_id: str, trusted: bool) -> bool:
@@ -114,9 +124,10 @@ def _document(container: Container) -> Document:
     del document["id"]
     document["state"] = container.state.value
     # Names chosen by a client are values here, never keys: a key may hold neither a dot nor NUL.
-    for name in ("labels", "resources", "held"):
+    for name in PAIRS:
         document[name] = [[key, value] for key, value in document[name].items()]
     document["runtimes"] = list(container.runtimes)
+    document["projects"] = None if container.projects is None else list(container.projects)
     return document
 
 
@@ -125,7 +136,8 @@ def _container(document: Document) -> Container:
     known["host"] = Host(**known["host"])
     known["state"] = ContainerState(known["state"])
     known["runtimes"] = tuple(known["runtimes"])
-    for name in ("labels", "resources", "held"):
+    known["projects"] = None if known.get("projects") is None else tuple(known["projects"])
+    for name in PAIRS:
         known[name] = dict(known.get(name, ()))
     return Container(id=document["_id"], **known)
 

@@ -13,9 +13,11 @@ from source_server.stores.chunks import Chunks
 from source_server.stores.connection import PrimaryClock, connect
 from source_server.stores.containers import Containers
 from source_server.stores.deals import Deals
+from source_server.stores.enrolments import Enrolments
 from source_server.stores.error_groups import ErrorGroups
 from source_server.stores.errors import Errors
 from source_server.stores.hosts import Hosts
+from source_server.stores.images import Images
 from source_server.stores.meta import SCHEMA, Meta, SchemaUnknown
 from source_server.stores.paces import Paces
 from source_server.stores.rounds import Rounds
@@ -42,6 +44,8 @@ class Stores:
     errors: Errors
     error_groups: ErrorGroups
     deals: Deals
+    enrolments: Enrolments
+    images: Images
     meta: Meta
     clock: PrimaryClock
 
@@ -68,6 +72,8 @@ def stores_of(database: Database[dict[str, Any]]) -> Stores:
         errors=Errors(database),
         error_groups=ErrorGroups(database),
         deals=Deals(database),
+        enrolments=Enrolments(database),
+        images=Images(database),
         meta=Meta(database),
         clock=PrimaryClock(database),
     )

@@ -142,6 +142,11 @@ class Tasks:
         found = self._gate.find({**CLAIMABLE, "_id": {"$in": list(ids)}})
         return {one["_id"]: _task(one) for one in found}
 
+    def set_architecture(self, image: str, architecture: str) -> int:
+        """The archive of this image has come: jobs that name it need that architecture; how many tasks."""
+        query = {"job.image": image, "job.architecture": None, "state": {"$ne": TaskState.COMPLETE.value}}
+        return self._gate.update_many(query, {"$set": {"job.architecture": architecture}})
+
     def last_started(self) -> str | None:
         """The running task that was started last; None when nothing runs."""
         query = {"state": TaskState.RUNNING.value}

@@ -12,16 +12,19 @@ from source_server.services.accept import Accept
 from source_server.services.assign import Assign
 from source_server.services.beat import Beat
 from source_server.services.claim import Claim
+from source_server.services.enrol import Enrol
 from source_server.services.errors import ErrorQueue
 from source_server.services.examine import Examine
 from source_server.services.export import Export
 from source_server.services.give_back import GiveBack
 from source_server.services.hosts import Hosts
+from source_server.services.images import Images
 from source_server.services.live import LiveContainers
 from source_server.services.look import Look
 from source_server.services.people import People
 from source_server.services.projects import Projects
 from source_server.services.register import Register
+from source_server.services.releases import Releases
 from source_server.services.reputation import Reputation
 from source_server.services.rerun import Rerun
 from source_server.services.send_round import SendRound
@@ -39,6 +42,8 @@ class Services:
     """What the views may ask, put together by `app`."""
 
     people: People
+    enrol: Enrol
+    images: Images
     register: Register
     beat: Beat
     claim: Claim
@@ -60,6 +65,8 @@ class Services:
     examine: Examine
     why: Why
     warn: Warn
+    releases: Releases
+    public_url: str | None
     beat_s: float
 
 
@@ -83,6 +90,11 @@ def account_as(role: Role) -> Account:
 def any_account() -> Account:
     """The calling account, whatever its role; raises UnknownKey."""
     return services().people.anyone(bearer())
+
+
+def any_key() -> None:
+    """Somebody who is known calls: a container or an account; raises UnknownKey."""
+    services().people.somebody(bearer())
 
 
 def calling_container() -> Container:

@@ -7,6 +7,7 @@ from typing import Any
 
 from source_server.domain.attempt import Attempt, Outcome
 from source_server.domain.container import Container
+from source_server.domain.image import StoredImage
 from source_server.domain.project import Project
 from source_server.domain.task import Job, Task
 from source_server.domain.validation import Validation
@@ -38,7 +39,7 @@ def beat(answer: BeatAnswer, beat_s: float) -> Json:
     }
 
 
-def claimed(answer: Claimed, results: Sequence[Json]) -> Json:
+def claimed(answer: Claimed, results: Sequence[Json], archives: Mapping[str, StoredImage]) -> Json:
     """200 of `POST /next`."""
     return {
         "chunks": [
@@ -53,7 +54,7 @@ def claimed(answer: Claimed, results: Sequence[Json]) -> Json:
             }
             for one in answer.granted
         ],
-        "jobs": {job_id(task.id): manifest(task) for task in answer.tasks.values()},
+        "jobs": {job_id(task.id): claimed_job(task, archives) for task in answer.tasks.values()},
         "results": list(results),
     }
 
@@ -72,6 +73,15 @@ def manifest(task: Task) -> Json:
         "timeout_s": task.job.timeout_s,
         "rows": task.rows_per_chunk if task.rows_per_chunk > 1 else None,
     }
+
+
+def claimed_job(task: Task, archives: Mapping[str, StoredImage]) -> Json:
+    """The same with what a volunteer's machine decides by: whose it is, and how large the image's archive is."""
+    whole = {**manifest(task), "project": task.project, "task": task.id}
+    archive = archives.get(task.job.image or "")
+    if archive is not None:
+        whole["archive"] = {"sha256": archive.sha256, "bytes": archive.bytes}
+    return whole
 
 
 def delivered(one: Delivered) -> Json:
@@ -184,6 +194,12 @@ def container(one: Container, pseudonyms: Mapping[str, str], *, own: bool) -> Js
         "resources": dict(one.resources),
         "runtimes": list(one.runtimes),
         "image": one.image,
+        "policy": {
+            "projects": None if one.projects is None else list(one.projects),
+            "shares": dict(one.shares),
+        },
+        "self_test": one.self_test,
+        "cannot": dict(one.cannot),
         "beat": one.beat,
         "held": sum(one.held.values()),
         "paused": one.paused,

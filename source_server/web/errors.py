@@ -21,10 +21,12 @@ STATUS_OF: dict[type[Refusal], int] = {
     refusal.LifeEnded: 410,
     refusal.TooLarge: 413,
     refusal.ProtocolUnknown: 426,
+    refusal.TooMany: 429,
     refusal.Unavailable: 503,
 }
 
-RETRY_AFTER_S = 5  #: what a caller is told to wait when the database does not answer
+#: What a caller is told to wait: until the database answers, until others may.
+RETRY_AFTER_S = {refusal.Unavailable: 5, refusal.TooMany: 600}
 
 SENTENCES = {
     404: "There is nothing at this address.",
@@ -48,8 +50,9 @@ def install(app: Flask) -> None:
     @app.errorhandler(Refusal)
     def refused(error: Refusal) -> tuple[Response, int]:
         response = jsonify(error=str(error))
-        if isinstance(error, refusal.Unavailable):
-            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        for kind, pause_s in RETRY_AFTER_S.items():
+            if isinstance(error, kind):
+                response.headers["Retry-After"] = str(pause_s)
         return response, status_of(error)
 
     @app.errorhandler(ClientDisconnected)

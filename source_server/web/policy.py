@@ -33,4 +33,9 @@ def validator(body: ValidationBody) -> Job | None:
     wished = body.comparator.validator
     if wished is None:
         return None
-    return Job(action=tuple(wished.action), image=wished.image, timeout_s=wished.timeout_s)
+    return Job(
+        action=tuple(wished.action),
+        own_command=not wished.action,
+        image=wished.image,
+        timeout_s=wished.timeout_s,
+    )

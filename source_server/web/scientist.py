@@ -30,6 +30,7 @@ def add_task(project: str) -> tuple[Response, int]:
     body = wire.parse(wishes.TaskBody, request.get_data())
     job = Job(
         action=tuple(body.action),
+        own_command=not body.action,
         image=body.image,
         env=dict(body.env),
         timeout_s=body.timeout_s,

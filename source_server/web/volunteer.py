@@ -38,6 +38,9 @@ def register() -> tuple[Response, int]:
         resources=dict(body.resources),
         runtimes=tuple(body.runtimes),
         image=body.image,
+        projects=None if body.policy.projects is None else tuple(body.policy.projects),
+        shares=dict(body.policy.shares),
+        self_test=body.self_test,
     )
     made = services().register(account, application)
     return jsonify(answers.registration(made, services().beat_s)), 201
@@ -49,7 +52,13 @@ def heartbeat() -> Response:
     container = calling_container()
     body = wire.parse(wire.HeartbeatBody, request.get_data())
     answer = services().beat(
-        container, life=body.life, beat=body.beat, held=body.held, started=body.started, paused=body.paused
+        container,
+        life=body.life,
+        beat=body.beat,
+        held=body.held,
+        started=body.started,
+        paused=body.paused,
+        cannot=body.cannot,
     )
     return jsonify(answers.beat(answer, services().beat_s))
 
@@ -64,7 +73,8 @@ def next_chunks() -> Response | tuple[str, int, dict[str, str]]:
     claimed = services().claim(container, body.token, body.want)
     if not claimed.granted and not results:
         return "", 204, {"Retry-After": "0" if claimed.again else str(IDLE_RETRY_S)}
-    return jsonify(answers.claimed(claimed, results))
+    archives = services().images.named(task.job.image for task in claimed.tasks.values())
+    return jsonify(answers.claimed(claimed, results, archives))
 
 
 @blueprint.post("/add")

@@ -27,6 +27,7 @@ MAX_STDOUT = 256 * 1024
 MAX_STDERR_TAIL = 8 * 1024
 MAX_LABELS = 4096  #: letters of all of a container's labels, or of its resources
 MAX_RESULTS = 1000  #: attempts in one request
+MAX_WHY = 300  #: letters that are kept of a reason that a container gives
 
 INT64 = 2**63 - 1
 
@@ -116,6 +117,15 @@ def _small(named: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
+class VolunteerPolicyBody(Lenient):
+    """What the volunteer allows, as far as the scheduler has to know."""
+
+    projects: Annotated[list[Name], Field(max_length=1000)] | None = None
+    shares: dict[Name, Annotated[float, Field(ge=0, le=1000, strict=False)]] = Field(
+        default_factory=dict, max_length=1000
+    )
+
+
 class RegisterBody(ProtocolBody):
     """`POST /containers`."""
 
@@ -129,6 +139,13 @@ class RegisterBody(ProtocolBody):
     ] = {}
     runtimes: Annotated[list[Name], Field(max_length=8)] = ["process"]
     image: Image | None = None
+    policy: VolunteerPolicyBody = VolunteerPolicyBody()
+    self_test: Literal["passed", "failed", "unknown"] = "unknown"
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(printable.split())[:MAX_WHY]
 
 
 class HeartbeatBody(Lenient):
@@ -139,6 +156,7 @@ class HeartbeatBody(Lenient):
     held: dict[Uuid, Whole] = Field(default_factory=dict, max_length=1000)
     started: Annotated[list[ChunkId], Field(max_length=1000)] = []
     paused: bool = False
+    cannot: dict[Name, Annotated[str, AfterValidator(_one_line)]] = Field(default_factory=dict, max_length=16)
 
 
 class AttemptBody(Lenient):

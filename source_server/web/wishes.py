@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from source_server.web.requires import Requires
-from source_server.web.wire import ChunkId, Image, Name, Strict, Text, Uuid, matching, no_nul
+from source_server.web.wire import ChunkId, Name, Strict, Text, Uuid, matching, no_nul
 
 MOST_CHUNKS = 1000  #: chunks named in one request of a scientist
 
@@ -27,18 +27,44 @@ Slug = Annotated[
 ]
 Action = Annotated[
     list[Annotated[str, StringConstraints(max_length=10_000), AfterValidator(no_nul)]],
-    Field(min_length=1, max_length=1000),
+    Field(max_length=1000),
 ]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Timeout = Annotated[float, Field(ge=0.001, le=30 * 86400, strict=False, allow_inf_nan=False)]
 
 
-class ValidatorBody(Strict):
-    """The project's own command that compares answers."""
+_REGISTRY = r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:[0-9]{1,5})?"
+_PATH = r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
+
+#: An image that jobs name: by its id, or as a registry's by its digest.
+JobImage = Annotated[
+    str,
+    StringConstraints(max_length=500),
+    AfterValidator(
+        matching(
+            rf"({_REGISTRY}{_PATH}@)?sha256:[0-9a-f]{{64}}",
+            "must be an image's id (sha256:...) or REGISTRY/NAME@sha256:..., with 64 hexadecimal digits; no tag",
+        )
+    ),
+]
+
+
+class ProgramBody(Strict):
+    """What is executed, and in which image."""
 
     action: Action
-    image: Image | None = None
+    image: JobImage | None = None
     timeout_s: Timeout = 60.0
+
+    @model_validator(mode="after")
+    def _something(self) -> ProgramBody:
+        if not self.action and self.image is None:
+            raise ValueError("'action' must not be empty, unless 'image' brings a command of its own")
+        return self
+
+
+class ValidatorBody(ProgramBody):
+    """The project's own command that compares answers."""
 
 
 class ComparatorBody(Strict):
@@ -97,17 +123,14 @@ class ProjectBody(PolicyBody):
     name: Slug
 
 
-class TaskBody(Strict):
+class TaskBody(ProgramBody):
     """`POST /projects/NAME/tasks`."""
 
     name: Name | None = None
-    action: Action
-    image: Image | None = None
     env: dict[
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")],
         Annotated[str, StringConstraints(max_length=10_000), AfterValidator(no_nul)],
     ] = Field(default_factory=dict, max_length=200)
-    timeout_s: Timeout = 60.0
     rows_per_chunk: Annotated[int, Field(ge=1, le=100_000)] = 1
     requires: Requires = Field(default_factory=dict)
     priority: Priority = 0

@@ -10,7 +10,7 @@ import pytest
 
 from client_container.connection import ServerConnection
 from client_container.failures import BadAnswer, LifeEnded, ProtocolTooOld
-from client_container.protocol import Attempt, Beat, Claim, Introduction, Job, Registration
+from client_container.protocol import Archive, Attempt, Beat, Claim, Introduction, Job, Registration
 from client_container.runtime.contract import BadChunk, BadJob, command_line, seed
 
 V1 = Path(__file__).parent / "v1"
@@ -98,6 +98,9 @@ def introduction(name="register"):
         memory_mb=said["resources"]["memory_mb"],
         runtimes=tuple(said["runtimes"]),
         image=said["image"],
+        projects=tuple(said["policy"]["projects"]) if "policy" in said else None,
+        shares=said["policy"]["shares"] if "policy" in said else None,
+        self_test=said.get("self_test"),
     )
 
 
@@ -115,15 +118,28 @@ def test_registering_says_and_hears_the_golden_message(peer):
     )
 
 
-def test_a_heartbeat_says_and_hears_the_golden_message(peer):
-    server, connection = peer("heartbeat")
-    said = server.message["request"]
+def test_a_container_before_a_launcher_says_what_the_launcher_said(peer):
+    server, connection = peer("register_sandbox")
 
-    answer = connection.heartbeat(
-        member(), Beat(beat=said["beat"], held=said["held"], started=tuple(said["started"]))
+    connection.register(introduction("register_sandbox"))
+
+    assert_heard(server, "register_sandbox", "account-key")
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "heartbeat_cannot"])
+def test_a_heartbeat_says_and_hears_the_golden_message(peer, name):
+    server, connection = peer(name)
+    said = server.message["request"]
+    beat = Beat(
+        beat=said["beat"],
+        held=said["held"],
+        started=tuple(said["started"]),
+        cannot=said.get("cannot", {}),
     )
 
-    assert_heard(server, "heartbeat", "dcc_example")
+    answer = connection.heartbeat(member(), beat)
+
+    assert_heard(server, name, "dcc_example")
     assert answer.drop == ("5f2a9c1d7e3b.12",)
     assert answer.lost == ("5f2a9c1d7e3b.14",)
     assert answer.claim_again == ("3d5e7f90-1a2b-4c3d-8e4f-5a6b7c8d9e0f",)
@@ -148,8 +164,22 @@ def test_a_claim_says_and_hears_the_golden_message(peer):
         env={"MODE": "fast"},
         timeout_s=60.0,
         rows=None,
+        project="sums",
+        task="5f2a9c1d7e3b",
     )
     assert [delivery.stored for delivery in claim.deliveries] == [True]
+
+
+def test_a_job_whose_image_comes_as_an_archive_says_how_big_it_is(peer):
+    server, connection = peer("next_archive")
+    said = server.message["request"]
+
+    claim = connection.next(member(), said["token"], said["want"])
+
+    told = server.message["response"]["jobs"]["5f2a9c1d7e3b/main"]
+    job = claim.chunks[0].job
+    assert (job.image, job.project, job.task) == (told["image"], told["project"], told["task"])
+    assert job.archive == Archive(sha256="9c" * 32, bytes=52428800)
 
 
 def test_a_claim_that_brings_nothing_tells_how_long_to_wait(peer):

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from release_parts import old_archive, tar
 
 from source_server.domain.task import BadAction, placeholders
+from source_server.services.images import Images
 from source_server.web import wire
 
 GOLDENS = Path(__file__).parent / "v1"
 
 SHAPES = {
     "register": wire.RegisterBody,
+    "register_sandbox": wire.RegisterBody,
     "heartbeat": wire.HeartbeatBody,
+    "heartbeat_cannot": wire.HeartbeatBody,
     "next": wire.NextBody,
+    "next_archive": wire.NextBody,
     "next_nothing": wire.NextBody,
     "add": wire.AddBody,
     "add_refused": wire.AddBody,
@@ -97,6 +102,34 @@ def test_answers_have_the_shapes_of_the_goldens(scientist: Any, volunteer: Any) 
     assert shape(refused.get_json()) == shape(golden("add_refused")["response"])
     assert shape(released.get_json()) == shape(golden("release")["response"])
     assert left.status_code == 200 and shape(left.get_json()) == shape(golden("leave")["response"])
+
+
+@pytest.mark.mongo
+def test_a_sandbox_says_what_it_takes_and_hears_of_an_archive_as_the_goldens_say(
+    app: Any, scientist: Any, volunteer: Any, stores: Any, tmp_path: Path
+) -> None:
+    image, archive = old_archive(tar({"bin/fit": b"fit"}))
+    (tmp_path / "image.tar").write_bytes(archive)
+    Images(stores).add(tmp_path / "image.tar")
+    scientist.running(3, image=image, project="sums")
+    said = golden("register_sandbox")["request"]
+    who = volunteer(
+        runtimes=said["runtimes"],
+        policy=said["policy"],
+        self_test=said["self_test"],
+        labels={"arch": "x86_64"},
+    )
+
+    heard = who.call("POST", "/next", {**golden("next_archive")["request"], "want": 1}).get_json()
+    refused = {**golden("heartbeat_cannot")["request"], "life": who.life, "held": {}, "started": []}
+    beat = who.call("POST", "/heartbeat", {**refused, "cannot": {image: "image too large here: 7 GB"}})
+
+    [told], [expected] = heard["jobs"].values(), golden("next_archive")["response"]["jobs"].values()
+    assert set(told) == set(expected) and shape(told["archive"]) == shape(expected["archive"])
+    assert shape(heard["chunks"]) == shape(golden("next_archive")["response"]["chunks"])
+    assert (told["image"], told["project"]) == (image, "sums")
+    assert set(beat.get_json()) == set(golden("heartbeat_cannot")["response"])
+    assert stores.containers.find(who.id).cannot == {image: "image too large here: 7 GB"}
 
 
 @pytest.mark.mongo

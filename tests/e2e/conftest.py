@@ -54,3 +54,15 @@ def built_image(
 def client_image(built_image: Callable[[str], str]) -> str:
     """Id of the client image."""
     return built_image("client")
+
+
+@pytest.fixture(scope="session")
+def hostile_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Id of an image whose one program does whatever a hostile project might."""
+    from sandboxes import make_hostile_image
+
+    if os.geteuid() != 0:
+        require("job containers get uids of their own, which takes root")
+    image = make_hostile_image(engine, tmp_path_factory.mktemp("hostile"))
+    yield image
+    engine.images.remove(image, force=True)

@@ -1,4 +1,5 @@
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,7 @@ def test_every_setting_is_read(env):
         ("DOCKERCOMP_CPUS", "two"),
         ("DOCKERCOMP_CPUS", "nan"),
         ("DOCKERCOMP_SPOOL_MB", "0"),
+        ("DOCKERCOMP_MEMORY_MB", "lots"),
     ],
 )
 def test_a_complaint_is_one_sentence_that_names_the_variable(env, name, value):
@@ -82,3 +84,20 @@ def test_a_complaint_is_one_sentence_that_names_the_variable(env, name, value):
 
     assert name in str(complaint.value)
     assert str(complaint.value).endswith(".") and "\n" not in str(complaint.value)
+
+
+def test_behind_a_launcher_its_socket_is_needed_and_no_list_of_programs(env):
+    behind = env | {"DOCKERCOMP_RUNTIME": "sandbox", "DOCKERCOMP_MEMORY_MB": "512"}
+
+    settings = from_env(behind | {"DOCKERCOMP_LAUNCHER_SOCKET": "/var/lib/dockercomp/launcher.sock"})
+
+    assert (settings.runtime, settings.memory_mb) == ("sandbox", 512)
+    assert settings.launcher_socket == Path("/var/lib/dockercomp/launcher.sock")
+    assert settings.allow.nothing
+    for wrong in ("", "launcher.sock"):
+        with pytest.raises(BadSetting, match="DOCKERCOMP_LAUNCHER_SOCKET"):
+            from_env(behind | {"DOCKERCOMP_LAUNCHER_SOCKET": wrong})
+
+
+def test_the_process_runtime_knows_no_launcher(env):
+    assert from_env(env | {"DOCKERCOMP_LAUNCHER_SOCKET": "/x"}).launcher_socket is None

@@ -141,11 +141,13 @@ def commands_page() -> str:
 def _all_commands() -> Iterator[tuple[list[str], click.Command]]:
     from client_container.__main__ import main as client
     from client_container.launcher.cli import main as launcher
+    from client_container.launcher.volunteer import main as volunteer
     from dockercomp.cli import main as scientist
     from source_server.cli import main as server
 
     yield from _tree(["dockercomp"], scientist)
     yield from _tree(["dockercomp-server"], server)
+    yield from _tree(["dockercomp-volunteer"], volunteer)
     yield from _tree(["dockercomp-launcher"], launcher)
     yield from _tree(["dockercomp-client"], client)
 
@@ -178,16 +180,28 @@ def test_every_endpoint_is_described_and_every_described_endpoint_exists() -> No
 def _described(page: str) -> set[str]:
     text = (ROOT / "docs" / page).read_text()
     spoken = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^\s`?]*)", text)
-    return {re.sub(r"/[A-Z]+(?=/|$)", "/*", one) for one in spoken}
+    return {re.sub(r"/[A-Z]+(?=[/.]|$)", "/*", one) for one in spoken}
 
 
 def _endpoints() -> Iterator[str]:
     from flask import Flask
 
-    from source_server.web import explain, failures, hosts, projects, results, scientist, volunteer
+    from source_server.web import (
+        enrolment,
+        explain,
+        failures,
+        hosts,
+        images,
+        projects,
+        releases,
+        results,
+        scientist,
+        volunteer,
+    )
 
     app = Flask("source_server", static_folder=None)
-    for part in (volunteer, projects, scientist, results, explain, failures, hosts):
+    parts = (volunteer, projects, scientist, results, explain, failures, hosts, releases, enrolment, images)
+    for part in parts:
         app.register_blueprint(part.blueprint)
     for rule in app.url_map.iter_rules():
         methods = set(rule.methods or ()) - {"HEAD", "OPTIONS"}
@@ -218,17 +232,29 @@ def test_the_columns_of_the_results_are_described_in_their_order() -> None:
 def test_every_stored_field_and_every_index_is_described() -> None:
     from source_server.domain.chunk import Chunk, Failure, Lease
     from source_server.domain.container import Container
+    from source_server.domain.enrolment import Doors, Enrolment, EnrolmentKey
+    from source_server.domain.image import StoredImage
     from source_server.domain.task import Job, Task, Upload
     from source_server.stores.deals import Deal
 
     words = set(re.findall(r"\w+", (REFERENCE / "documents.md").read_text()))
     stores = "".join(path.read_text() for path in (ROOT / "source_server/stores").glob("*.py"))
 
-    stored = {
-        field.name
-        for shape in (Chunk, Lease, Failure, Container, Task, Job, Upload, Deal)
-        for field in fields(shape)
-    }
+    shapes = (
+        Chunk,
+        Lease,
+        Failure,
+        Container,
+        Task,
+        Job,
+        Upload,
+        Deal,
+        Doors,
+        Enrolment,
+        EnrolmentKey,
+        StoredImage,
+    )
+    stored = {field.name for shape in shapes for field in fields(shape)}
     collections = set(re.findall(r'Gate\(database, "(\w+)"\)', stores)) | {"results", "errors"}
     indexes = set(re.findall(r'\.index\(.*?name="(\w+)"', stores))
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher.plan import Plan, config_digest, container_config
+from client_container.launcher.plan import (
+    FRONT_CPUS,
+    FRONT_MEMORY,
+    Front,
+    Plan,
+    config_digest,
+    container_config,
+)
 
 PLAN = Plan(
     instance="default",
@@ -88,3 +95,69 @@ def test_all_slots_carry_the_same_digest() -> None:
     digests = {container_config(PLAN, slot)["Labels"]["dockercomp.config"] for slot in range(4)}
 
     assert digests == {config_digest(PLAN)}
+
+
+# --- in front of a sandbox
+
+FRONT = Front(slots="/var/lib/dockercomp/slots", network="dockercomp-default", job_cpus=1.5, job_memory=2**30)
+BEFORE_A_SANDBOX = dataclasses.replace(PLAN, cpus=FRONT_CPUS, memory=FRONT_MEMORY, front=FRONT)
+
+
+def test_a_client_before_a_sandbox_has_its_slot_and_may_run_nothing_itself() -> None:
+    config = container_config(BEFORE_A_SANDBOX, 3)
+    env, host = environment(config), config["HostConfig"]
+
+    assert [(one["Type"], one["Source"], one["Target"]) for one in host["Mounts"]] == [
+        ("bind", "/var/lib/dockercomp/slots/3", "/var/lib/dockercomp")
+    ]
+    assert host["NetworkMode"] == "dockercomp-default"
+    assert env["DOCKERCOMP_RUNTIME"] == "sandbox" and env["DOCKERCOMP_ALLOW"] == ""
+    assert env["DOCKERCOMP_LAUNCHER_SOCKET"] == "/var/lib/dockercomp/launcher.sock"
+    assert (env["DOCKERCOMP_CPUS"], env["DOCKERCOMP_MEMORY_MB"]) == ("1.5", "1024")
+    assert host["Memory"] == host["MemorySwap"] == 96 * 2**20 and host["NanoCpus"] == 500_000_000
+
+
+def test_it_is_hardened_as_any_other() -> None:
+    plain, host = container_config(PLAN, 0)["HostConfig"], container_config(BEFORE_A_SANDBOX, 0)["HostConfig"]
+
+    for name in ("ReadonlyRootfs", "CapDrop", "SecurityOpt", "IpcMode", "RestartPolicy", "Init", "LogConfig"):
+        assert host[name] == plain[name]
+    assert host["PidsLimit"] < plain["PidsLimit"]
+    assert not {"Binds", "Devices", "VolumesFrom", "CapAdd", "Privileged", "PidMode"} & host.keys()
+
+
+def test_the_kind_of_container_is_a_label_only_where_jobs_have_their_own() -> None:
+    assert "dockercomp.kind" not in container_config(PLAN, 0)["Labels"]
+    assert container_config(BEFORE_A_SANDBOX, 0)["Labels"]["dockercomp.kind"] == "client"
+    assert BEFORE_A_SANDBOX.own_labels()["dockercomp.kind"] == "client"
+
+
+def test_certificates_and_proxy_are_handed_on() -> None:
+    front = dataclasses.replace(FRONT, ca_file="/etc/ca-bundle.pem", ca_digest="1", proxy="http://proxy:3128")
+    config = container_config(dataclasses.replace(BEFORE_A_SANDBOX, front=front), 0)
+    env = environment(config)
+
+    assert config["HostConfig"]["Mounts"][1]["Source"] == "/etc/ca-bundle.pem"
+    assert config["HostConfig"]["Mounts"][1]["ReadOnly"] is True
+    assert env["REQUESTS_CA_BUNDLE"] == env["SSL_CERT_FILE"] == config["HostConfig"]["Mounts"][1]["Target"]
+    assert {env[name] for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")} == {
+        "http://proxy:3128"
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "another"},
+        {"ca_file": "/etc/ca.pem"},
+        {"ca_digest": "2"},
+        {"proxy": "http://proxy:1"},
+        {"job_cpus": 1.0},
+        {"job_memory": 2**29},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_changes_such_a_container_changes_its_digest(change: dict[str, Any]) -> None:
+    other = dataclasses.replace(BEFORE_A_SANDBOX, front=dataclasses.replace(FRONT, **change))
+
+    assert config_digest(other) != config_digest(BEFORE_A_SANDBOX)

@@ -1,0 +1,40 @@
+"""Enrolment: how somebody with a machine to lend gets an account: by the operator's key, or freely while it is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+KEY_PREFIX = "dce"  #: of enrolment keys, as `dca` is of accounts' and `dcc` of containers'
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnrolmentKey:
+    """A key that makes accounts: so many, until it expires. It is kept only as its hash."""
+
+    made: datetime
+    expires: datetime
+    uses: int  #: how many accounts it may make
+    left: int  #: how many of them are left
+
+    def usable(self, now: datetime) -> bool:
+        """Whether it still makes an account."""
+        return self.left > 0 and now < self.expires
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doors:
+    """Whether anybody may enrol without a key, and how many an hour."""
+
+    open: bool = False
+    per_hour: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolment:
+    """What a newcomer said, kept with the account; nothing is sent to the address yet."""
+
+    at: datetime
+    email: str | None = None
+    host_name: str | None = None
+    by_key: bool = False  #: with an enrolment key, and not through the open door

@@ -1,0 +1,42 @@
+"""`POST /enrol`: a newcomer who lends a machine gets an account."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from flask import Blueprint, Response, jsonify, request
+from pydantic import AfterValidator, StringConstraints
+
+from source_server.web import wire
+from source_server.web.access import services
+
+blueprint = Blueprint("enrolment", __name__)
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    AfterValidator(
+        wire.matching(
+            rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(\.{_LABEL})+", "must be an e-mail address"
+        )
+    ),
+]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class EnrolBody(wire.Lenient):
+    """`POST /enrol`: last year's installer and next year's send it."""
+
+    key: Key | None = None
+    email: Email | None = None
+    host_name: wire.Name | None = None
+
+
+@blueprint.post("/enrol")
+def enrol() -> tuple[Response, int]:
+    """Make a volunteer's account; its key is shown this once."""
+    body = wire.parse(EnrolBody, request.get_data())
+    made = services().enrol(body.key, email=body.email, host_name=body.host_name)
+    return jsonify(account=made.account, key=made.key), 201

@@ -1,0 +1,61 @@
+"""What volunteers install from: `/install.sh` and `/releases/...`. Public: what counts is the signature."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Blueprint, Response, request, send_file
+
+from source_server.domain.refusal import BadInput
+from source_server.release.shelf import INSTALLER, SUMS
+from source_server.services.releases import CURRENT
+from source_server.web.access import services
+
+blueprint = Blueprint("releases", __name__)
+
+LOOPBACK = ("127.0.0.1", "::1")
+_HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+
+
+@blueprint.get("/install.sh")
+def install_script() -> Response:
+    """The installer of the current release, which knows this server and the release key."""
+    return _installer(CURRENT)
+
+
+@blueprint.get("/releases/<version>/<name>")
+def release_file(version: str, name: str) -> Response:
+    """One file of a release; ranges and conditions are honoured."""
+    path = services().releases.file(version, name)
+    if name == INSTALLER:
+        return _installer(version)
+    kind = "text/plain" if name == SUMS else "application/octet-stream"
+    # The type is said, so that nobody guesses that a tar.gz is a tar in another encoding and unpacks it on the way.
+    answer = send_file(path, mimetype=kind, conditional=True, etag=True)
+    answer.headers["Cache-Control"] = "no-cache" if version == CURRENT else "public, max-age=3600"
+    return answer
+
+
+def _installer(version: str) -> Response:
+    script = services().releases.get(version).installer(_public_url())
+    # It names this very address: nobody in between may keep it for those who came by another.
+    return Response(script, mimetype="text/x-shellscript", headers={"Cache-Control": "no-store"})
+
+
+def _public_url() -> str:
+    """Under which address the caller reaches this server. It goes into a shell script: nothing odd passes here."""
+    told = services().public_url
+    if told is not None:
+        return told
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
+        raise BadInput("The request's Host is no host name or address, with or without a port.")
+    return f"{_scheme()}://{host}"
+
+
+def _scheme() -> str:
+    """http or https; a front door on this machine may say which of them its caller used."""
+    said = request.headers.get("X-Forwarded-Proto", "")
+    if request.remote_addr in LOOPBACK and said in ("http", "https"):
+        return said
+    return "https" if request.scheme == "https" else "http"
