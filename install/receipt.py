@@ -22,10 +22,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 PATH = Path(os.environ.get("DOCKERCOMP_RECEIPT", "/var/lib/dockercomp/receipt.json"))
 LISTS = (

@@ -18,7 +18,6 @@ from remove_rules import remove_docker_rules
 HOST_LABEL = "dockercomp.host"
 INSTANCE_LABEL = "dockercomp.instance"
 SERVICES = ("docker.socket", "docker.service", "containerd.service")
-IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
 OWN_NETWORKS = {"bridge", "host", "none"}  #: every engine has them
 #: What an engine writes. In /etc/docker a volunteer may have settings, which stay.
 DATA = ("/var/lib/docker", "/var/lib/containerd", "/run/docker", "/run/containerd", "/opt/containerd")
@@ -54,8 +53,9 @@ def own_images(receipt: dict[str, Any], home: Path) -> list[str]:
     found = list(receipt["images"])
     for path in sorted({*home.glob("launcher/images.json"), *home.glob("instances/*/launcher/images.json")}):
         try:
-            found += IMAGE_ID.findall(path.read_text())
-        except OSError:
+            brought = json.loads(path.read_text())["images"]
+            found += [one.get("id") or one["reference"] for one in brought]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return list(dict.fromkeys(found))
 

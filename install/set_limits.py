@@ -1,7 +1,7 @@
 """Set limits in a policy.toml: set_limits.py FILE <limits.json. Makes the file, from the hardware, where there is none.
 
 stdin: an object of limits by name, like {"containers": "2", "memory": "4g"}; what is not named stays as it is, comments
-included when nothing changes. stdout: `changed` if the file changed, then a line of JSON with containers and disk (bytes).
+included when nothing changes. stdout: `changed` if the file changed, then a line of JSON: containers, disk (bytes).
 """
 
 from __future__ import annotations

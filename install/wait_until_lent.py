@@ -1,4 +1,4 @@
-"""Wait until all client containers are registered: wait_until_lent.py COMMAND CONTAINERS SECONDS. Standard library only.
+"""Wait until all client containers are registered: wait_until_lent.py COMMAND CONTAINERS SECONDS.
 
 Exit code 0 when they are; else 1 and a sentence of what is missing, in the launcher's own words.
 """

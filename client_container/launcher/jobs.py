@@ -32,8 +32,8 @@ from client_container.launcher.manifest import check_manifest
 from client_container.launcher.pause_elf import write_pause_program
 from client_container.launcher.performance import Bay, Job, Performance, Surroundings, read_progress
 from client_container.launcher.places import Places
-from client_container.launcher.policy import Policy
 from client_container.launcher.plan import LABEL_KIND
+from client_container.launcher.policy import Policy
 from client_container.launcher.sandbox import KIND_JOB, MOST_SLOTS
 from client_container.launcher.slots import Slots
 from client_container.launcher.story import Emit, Story

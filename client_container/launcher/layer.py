@@ -27,6 +27,9 @@ _EXTENSIONS = b"xgLK"
 #: Links, devices, folders: the engine takes no data for them, whatever size their header names. So must we, or we
 #: would read other headers than it does.
 _WITHOUT_DATA = b"123456"
+#: Devices and named pipes. The engine opens /etc/passwd and /etc/group of an image, outside of any container: a pipe
+#: there makes it wait for ever, and with it whoever asks it to remove an image; opening a device can do anything.
+_NODES = b"346"
 
 
 class BadArchive(LauncherError):
@@ -150,6 +153,8 @@ def look_through(plain: Plain, on_progress: Callable[[], None] = lambda: None) -
             return
         if header.kind == b"S":
             raise BadArchive(_IS_SPARSE)
+        if header.kind in _NODES:
+            raise BadArchive("A layer has a named pipe or a device in it, which the engine might open.")
         if header.kind in _EXTENSIONS:
             records = _extension(source, header)
             if header.kind == b"x":

@@ -7,19 +7,15 @@ step.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from client_container.durable import write_durably
 from client_container.launcher.crew import Crew, Hooks, assemble, bundle_of, make_plan
 from client_container.launcher.errors import EngineAway, EngineError, LauncherError
 from client_container.launcher.governor import Governor, Pause, Standing, Word
@@ -28,7 +24,9 @@ from client_container.launcher.host_share import HostShare
 from client_container.launcher.installation import Installation, PolicyFiles, read_installation
 from client_container.launcher.jobs import Ran
 from client_container.launcher.keeper import remove_all
+from client_container.launcher.pause_file import read_pause, write_pause
 from client_container.launcher.policy import Policy
+from client_container.launcher.problems import Problems, saying
 from client_container.launcher.reconcile import ALIVE
 from client_container.launcher.request import read_key
 from client_container.launcher.self_tests import PASSED, SelfTests
@@ -65,12 +63,12 @@ class Service:
         self.share = HostShare(installation)
         self.governor = Governor()
         self.pause_file = installation.launcher_folder / "pause.json"
-        self.pause: Pause | None = _read_pause(self.pause_file)
+        self.pause: Pause | None = read_pause(self.pause_file)
         self.standing: Standing | None = None
         self.obeyed: Word | None = None  #: what jobs were last brought to
         self.leaving = False  #: nothing new is started any more
         self.emptied = False  #: and no client container either
-        self.problems: dict[str, str] = {}  #: by subject; a sentence each
+        self.problems = Problems()
         self.crew: Crew | None = None
         self.engine_problem: str | None = "The launcher has only just started."
         self.begun = self.over = 0  #: number of the latest step that began, and that is over
@@ -159,7 +157,7 @@ class Service:
         """Judge the machine anew."""
         readings = self.sensors.read(self.policy, transferred=self._transferred)
         if self.pause and self.pause.until and readings.local >= self.pause.until:
-            with self._noting("pause", OSError):
+            with self.problems.noting("pause", OSError):
                 self.set_pause(None)
         before, self.standing = (
             self.standing,
@@ -170,11 +168,7 @@ class Service:
 
     def set_pause(self, pause: Pause | None) -> None:
         """Pause or resume; outlives this process. Raises OSError."""
-        if pause is None:
-            self.pause_file.unlink(missing_ok=True)
-        else:
-            until = pause.until.isoformat() if pause.until else None
-            write_durably(self.pause_file, json.dumps({"until": until}).encode())
+        write_pause(self.pause_file, pause)
         self.pause = pause
 
     def _read_files(self) -> None:
@@ -182,10 +176,10 @@ class Service:
             log.info("policy holds", extra={"containers": self.policy.containers, "cpus": self.policy.cpus})
             if self.crew:
                 self._last.pop("govern", None)
-        self._note("policy", self.files.problem)
-        with self._noting("key", LauncherError):
+        self.problems.note("policy", self.files.problem)
+        with self.problems.noting("key", LauncherError):
             self._key = read_key(self.installation.key_file)
-        with self._noting("launcher.json", LauncherError):
+        with self.problems.noting("launcher.json", LauncherError):
             self._take_over(read_installation(self.installation.etc))
 
     def _take_over(self, new: Installation) -> None:
@@ -198,7 +192,7 @@ class Service:
     def _assembled(self) -> Crew:
         if self.crew is None:
             if not self._key:
-                raise EngineError(self.problems.get("key", "There is no account key."))
+                raise EngineError(self.problems.find("key") or "There is no account key.")
             hooks = Hooks(
                 policy=lambda: self.policy,
                 gate=self.gate,
@@ -242,13 +236,13 @@ class Service:
         failing = [
             f"The client container in slot {slot} fails. {said}" for slot, said in keeper.failing().items()
         ]
-        self._note("clients", " ".join(failing[:3]) or None)
+        self.problems.note("clients", " ".join(failing[:3]) or None)
         self._close(crew, wanted)
         return acted
 
     def _walled(self, crew: Crew) -> str | None:
         """The name of the network, its wall standing; None when it does not."""
-        with self._noting("wall", LauncherError, apart_from=EngineAway):
+        with self.problems.noting("wall", LauncherError, apart_from=EngineAway):
             network = crew.wall.ensure()
             self._no_wall_since = None
             return network
@@ -257,7 +251,7 @@ class Service:
 
     def _plan(self, crew: Crew, network: str) -> bool:
         """Have the keeper's plan up to date; False when there can be none."""
-        with self._noting("image", LauncherError, apart_from=EngineAway):
+        with self.problems.noting("image", LauncherError, apart_from=EngineAway):
             plan = make_plan(
                 self.installation,
                 self.host_id,
@@ -274,7 +268,7 @@ class Service:
     def _open(self, crew: Crew, wanted: int) -> None:
         """Listen in the slots that have, or get, a client container."""
         for slot in set(range(wanted)) - self._open_slots:
-            with self._noting("slots", OSError):
+            with self.problems.noting("slots", OSError):
                 crew.slots.prepare(slot, self._key)
                 crew.door.open(slot)
                 self._open_slots.add(slot)
@@ -303,12 +297,12 @@ class Service:
         if not self._due("tend", TEND_S):
             return
         self.self_tests.step()
-        with self._noting("upkeep", OSError):
+        with self.problems.noting("upkeep", OSError):
             crew.jobs.sweep()
             if self._due("trim", TRIM_S):
                 crew.images.trim({job.image for job in crew.jobs.running()})
-        self._note("totals", crew.jobs.totals_problem or None)
-        with self._noting("history", sqlite3.Error):
+        self.problems.note("totals", crew.jobs.totals_problem or None)
+        with self.problems.noting("history", sqlite3.Error):
             self.history.flush(_today())
             if self._due("count", COUNT_S):
                 self.count_transfer(crew)
@@ -329,13 +323,13 @@ class Service:
         if self.crew is None:
             return
         crew = self.crew
-        with self._saying("stop"):
+        with saying("stop"):
             removed = remove_all(crew.engine, crew.engine.find(crew.keeper.plan.own_labels()))
             log.info("client containers removed", extra={"count": removed})
         for name, end in (("jobs", crew.jobs.close), ("door", crew.door.stop), ("wall", crew.wall.remove)):
-            with self._saying(name):
+            with saying(name):
                 end()
-        with self._saying("history"):
+        with saying("history"):
             self.history.flush(_today())
         self.share.publish(0)
 
@@ -348,46 +342,7 @@ class Service:
         self._last[name] = now
         return True
 
-    @contextlib.contextmanager
-    def _noting(
-        self, subject: str, kind: type[Exception], *, apart_from: type[Exception] | None = None
-    ) -> Iterator[None]:
-        """Turn an error into a problem; without one the problem is over."""
-        try:
-            yield
-        except kind as error:
-            if apart_from is not None and isinstance(error, apart_from):
-                raise
-            self._note(subject, str(error))
-        else:
-            self._note(subject, None)
-
-    def _note(self, subject: str, sentence: str | None) -> None:
-        if sentence is None:
-            self.problems.pop(subject, None)
-        elif self.problems.get(subject) != sentence:
-            self.problems[subject] = sentence
-            log.warning("problem", extra={"subject": subject, "why": sentence})
-
-    @contextlib.contextmanager
-    def _saying(self, what: str) -> Iterator[None]:
-        """At the end everything is tried, whatever fails."""
-        try:
-            yield
-        except (LauncherError, OSError, sqlite3.Error) as error:
-            log.error("not ended well", extra={"what": what, "why": str(error)})
-
 
 def _today() -> str:
     """The day by the machine's own clock and time zone, as hours are."""
     return datetime.now().strftime("%Y-%m-%d")
-
-
-def _read_pause(path: Path) -> Pause | None:
-    try:
-        until = json.loads(path.read_text())["until"]
-        return Pause(until=datetime.fromisoformat(until) if until else None)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return Pause()  # somebody paused: better not to compute than to guess until when

@@ -55,7 +55,7 @@ class Verbs:
                 "version": service.crew.engine.version if service.crew else None,
                 "problem": service.engine_problem,
             },
-            "problems": dict(service.problems),
+            "problems": service.problems.now(),
             "standing": self._standing(),
             "wanted": 0 if service.emptied else service.wanted,
             "running": sum(one["state"] == "running" for one in clients),

@@ -20,7 +20,11 @@ from build_images import cache_folder, say
 from docker_cli import INPUT_LABEL, Cannot, docker, find_image
 
 STAGES = ("bare", "warm", "engine")
-SYSTEM = ("ca-certificates", "systemd", "systemd-sysv", "dbus", "curl", "iproute2", "procps", "kmod", "sudo")
+#: what every installed Debian has, a minimal root lacks, and the tests need
+SYSTEM = (
+    *("ca-certificates", "curl", "dbus", "e2fsprogs", "iproute2", "kmod", "procps", "sudo"),
+    *("systemd", "systemd-sysv"),
+)
 LOCKS = (Path("locks/install.txt"), Path("locks/launcher.txt"))
 EXTRA_CAS = Path("/usr/local/share/ca-certificates")
 TOP = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import docker
@@ -61,7 +62,13 @@ with ThreadPoolExecutor(40) as pool:
 print(json.dumps(answers))
 """
 HELLO = """
-import socket
+import socket, threading
+def hear():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hearing:
+        hearing.bind(("0.0.0.0", 9000))
+        hearing.recv(10)
+        open("/tmp/heard", "w").close()
+threading.Thread(target=hear, daemon=True).start()
 listening = socket.create_server(("0.0.0.0", 9000))
 while True:
     with listening.accept()[0] as connection:
@@ -84,6 +91,11 @@ class Setting:
     machine: Machine
     engine: Engine
     image: str
+
+    @cached_property
+    def control(self) -> Container:
+        """A container on the engine's default bridge, which no wall is around."""
+        return self.container("bridge")
 
     def wall(self, **options: object) -> Wall:
         given = {
@@ -143,7 +155,8 @@ def wall(setting: Setting) -> Iterator[Wall]:
 
 def take_down(setting: Setting, wall: Wall) -> None:
     for container in setting.machine.client.containers.list(all=True):
-        container.remove(force=True)
+        if container.id != setting.control.id:
+            container.remove(force=True)
     setting.machine.home.call(wall.remove)
 
 
@@ -158,10 +171,9 @@ def test_a_scanner_behind_the_wall_reaches_the_server_and_dns_and_what_the_contr
 ) -> None:
     gateway = wall.gateway()
     targets = [(SERVER, SERVER_PORT), (DNS, 53), *ELSEWHERE, (gateway, 8080)]
-    control = setting.container("bridge")
     behind = setting.container(wall.network)
 
-    in_control, over_udp_in_control = setting.reached(control, targets)
+    in_control, over_udp_in_control = setting.reached(setting.control, targets)
     reached, over_udp = setting.reached(behind, targets)
 
     assert in_control == over_udp_in_control == [True] * len(targets)
@@ -172,7 +184,6 @@ def test_a_scanner_behind_the_wall_reaches_the_server_and_dns_and_what_the_contr
 def test_containers_behind_the_wall_reach_no_other_container(setting: Setting, wall: Wall) -> None:
     neighbour = setting.container(wall.network, HELLO)
     elsewhere = setting.container("bridge", HELLO, ports={"9000/tcp": 9000})
-    control = setting.container("bridge")
     behind = setting.container(wall.network)
     targets = [
         (address_of(neighbour), 9000),
@@ -184,7 +195,7 @@ def test_containers_behind_the_wall_reach_no_other_container(setting: Setting, w
     for target in targets[1:]:
         wait_for(lambda target=target: setting.machine.home.call(answers, *target))
     (by_itself,), _ = setting.reached(neighbour, targets[:1])
-    in_control, _ = setting.reached(control, targets[1:])
+    in_control, _ = setting.reached(setting.control, targets[1:])
     reached, _ = setting.reached(behind, targets)
 
     assert by_itself
@@ -200,23 +211,45 @@ def answers(address: str, port: int) -> bool:
         return False
 
 
+def send_one_packet(address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+        sending.sendto(b"x", (address, port))
+
+
+def is_listening(container: Container) -> bool:
+    """On 9000 (hexadecimal 2328), over TCP and UDP."""
+    program = "print([open(f'/proc/net/{kind}').read().count(':2328 ') for kind in ('tcp', 'udp')])"
+    return bool(container.exec_run(["python3", "-c", program]).output == b"[1, 1]\n")
+
+
+def has_heard(container: Container) -> bool:
+    return bool(container.exec_run(["python3", "-c", "open('/tmp/heard')"]).exit_code == 0)
+
+
 def test_a_neighbour_in_the_lan_cannot_come_in(setting: Setting, wall: Wall) -> None:
     behind = setting.container(wall.network, HELLO)
     control = setting.container("bridge", HELLO)
     run_in_lan = setting.machine.lan.call
     run_in_lan(run, "ip", "route", "replace", "172.16.0.0/12", "via", HOME)
-    # The control opens itself, for its own engine keeps strangers out as well.
-    setting.machine.iptables("-I", "FORWARD", "-o", "docker0", "-j", "ACCEPT")
-    setting.machine.iptables("-A", "DOCKER-USER", "-o", wall.names.bridge, "-j", "ACCEPT")
+    # The engine keeps strangers out as well, so both are opened: right behind whatever the wall has there.
+    walls = setting.machine.iptables("-S", "DOCKER-USER").count("-j DOCKERCOMP-")
+    for bridge in (wall.names.bridge, "docker0"):
+        setting.machine.iptables("-I", "DOCKER-USER", str(walls + 1), "-o", bridge, "-j", "ACCEPT")
 
     try:
         wait_for(lambda: run_in_lan(answers, address_of(control), 9000))
-        (by_itself,), _ = setting.reached(behind, [(address_of(behind), 9000)])
-        assert by_itself
+        wait_for(lambda: is_listening(behind))
         assert not run_in_lan(answers, address_of(behind), 9000)
+        # Not even one packet, to which no answer is needed.
+        for container in (behind, control):
+            run_in_lan(send_one_packet, address_of(container), 9000)
+        wait_for(lambda: has_heard(control))
+        assert not has_heard(behind)
+        setting.machine.home.call(send_one_packet, address_of(behind), 9000)
+        wait_for(lambda: has_heard(behind))
     finally:
-        setting.machine.iptables("-D", "FORWARD", "-o", "docker0", "-j", "ACCEPT")
-        setting.machine.iptables("-D", "DOCKER-USER", "-o", wall.names.bridge, "-j", "ACCEPT")
+        for bridge in (wall.names.bridge, "docker0"):
+            setting.machine.iptables("-D", "DOCKER-USER", "-o", bridge, "-j", "ACCEPT")
 
 
 def test_a_server_on_this_very_machine_is_reached_at_its_port_alone(setting: Setting) -> None:
@@ -225,10 +258,9 @@ def test_a_server_on_this_very_machine_is_reached_at_its_port_alone(setting: Set
     try:
         setting.machine.listen(setting.machine.home, HOME, 8081)
         behind = setting.container(wall.network)
-        control = setting.container("bridge")
         targets = [(HOME, 8080), (HOME, 8081), (wall.gateway(), 8080), (SERVER, SERVER_PORT)]
 
-        assert setting.reached(control, targets)[0] == [True] * 4
+        assert setting.reached(setting.control, targets)[0] == [True] * 4
         assert setting.reached(behind, targets)[0] == [True, False, False, False]
     finally:
         take_down(setting, wall)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 from conftest import fresh_machine
 from laboratory import Lab
 from machines import difference
-from test_lending import ROWS, THE_LINE, Work, last_recap, report, whole_again, work
+from test_lending import ROWS, THE_LINE, Work, last_recap, timed, whole_again, work
 
 __all__ = ["work"]
 
@@ -19,18 +18,14 @@ __all__ = ["work"]
 def test_a_bare_machine_is_lent_and_taken_back(lab: Lab, work: Work, tmp_path: Path) -> None:
     suite = os.environ["TRY_SUITE"]
     for machine in fresh_machine("bare", lab, suite=suite):
+        machine.reboot()  # what runs at the very first start only is no part of before
         before = machine.snapshot()
-        task = work.submit()
-        began = time.monotonic()
-        machine.sh(f"{THE_LINE} --containers 2 --disk 1g", seconds=1200)
-        installed = time.monotonic() - began
-        work.wait(task, done=1)
-        report(f"cold {suite}, no engine", installed, time.monotonic() - began)
+        task = timed(f"cold {suite}, no engine", machine, f"{THE_LINE} --containers 2 --disk 1g", work)
         work.wait(task, done=ROWS)
         machine.sh(THE_LINE)
         assert "changed=0 " in last_recap(machine)
         machine.reboot()
-        print(f"back after a reboot: {whole_again(machine):.1f} s")
+        whole_again(machine)
 
         said = machine.sh("dockercomp-volunteer uninstall --purge --yes")
 

@@ -1,4 +1,4 @@
-"""A source server behind TLS with a certificate authority of its own, a signed release on it, and mirrors to tamper with."""
+"""A source server behind TLS with an authority of its own, a signed release on it, and mirrors to tamper with."""
 
 from __future__ import annotations
 
@@ -173,8 +173,10 @@ def make_release(product: Product, folder: Path, client_image: str, docker: str)
 
 
 if __name__ == "__main__":  # a laboratory to look at by hand: python laboratory.py CLIENT_IMAGE
+    import signal
     import time
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with laboratory(sys.argv[1], os.environ.get("DOCKER", "/usr/bin/docker")) as shown:
         print(shown.url, shown.folder, flush=True)
         while True:

@@ -127,14 +127,15 @@ class Machine:
             " | awk '{ print $1 }' | grep -v -e '^run-' -e '^user' -e '^apt-daily' -e '^dpkg-db' | sort",
             "packages": "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | grep ^i | sort",
             "containers": "! command -v docker >/dev/null || docker ps -a --format '{{.ID}} {{.Image}} {{.Names}}'",
-            "images": "! command -v docker >/dev/null || docker images -a --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'",
+            "images": "! command -v docker >/dev/null || "
+            "docker images -a --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}}'",
             "networks": "! command -v docker >/dev/null || docker network ls --format '{{.Name}} {{.Driver}}' | sort",
-            "links": "ip -o link | awk '{ print $2 }' | grep -v -e '^veth' | sort",
+            "links": "ip -o link | awk '{ print $2 }' | sed 's/@.*//' | grep -v -e '^veth' | sort",
             "forwarding": "cat /proc/sys/net/ipv4/ip_forward",
             "iptables": _rules("iptables-save"),
             "ip6tables": _rules("ip6tables-save"),
-            "mounts": "awk '{ print $2 }' /proc/self/mounts | grep -v -e '^/proc' -e '^/sys' -e '^/run' -e '/var/lib/docker/' | sort",
-            "loops": "losetup -a | grep dockercomp || true",
+            "mounts": "awk '{ print $2 }' /proc/self/mounts | "
+            "grep -v -e '^/proc' -e '^/sys' -e '^/run' -e '/var/lib/docker/' | sort",
         }
         return {name: self.sh(command).splitlines() for name, command in listed.items()}
 

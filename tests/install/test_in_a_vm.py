@@ -1,4 +1,4 @@
-"""The steps of cloud-init.yml and Vagrantfile, run by cloud-init itself and as Vagrant would, in a machine of our own."""
+"""The steps of cloud-init.yml and Vagrantfile, run by cloud-init itself and as Vagrant would, on a machine."""
 
 from __future__ import annotations
 

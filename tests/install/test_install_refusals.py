@@ -19,7 +19,8 @@ from machines import Done, Machine, difference
 pytestmark = [pytest.mark.docker, pytest.mark.mongo]
 
 RAW = Path(__file__).parents[2] / "install" / "install.sh"
-UNTOUCHED = "test ! -e /opt/dockercomp -a ! -e /etc/dockercomp -a ! -e /var/lib/dockercomp -a ! -e /usr/local/bin/dockercomp-volunteer"
+PLACES = ("/opt/dockercomp", "/etc/dockercomp", "/var/lib/dockercomp", "/usr/local/bin/dockercomp-volunteer")
+UNTOUCHED = " && ".join(f"test ! -e {path}" for path in PLACES)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,9 @@ def test_systems_that_are_not_supported_are_told_so(bare: Machine) -> None:
 
 
 def test_an_old_engine_is_refused_and_left_alone(bare: Machine) -> None:
-    old = "#!/bin/sh\ncase $1 in --version) echo 'Docker version 19.03.15, build 99e3ed8919';; *) echo 19.03.15;; esac\n"
+    old = (
+        "#!/bin/sh\ncase $1 in --version) echo 'Docker version 19.03.15, build 1';; *) echo 19.03.15;; esac\n"
+    )
     bare.put("/usr/local/bin/docker", old, mode="0755")
 
     refused(
@@ -344,7 +347,7 @@ def clock_of_last_year(lab: Lab) -> Iterator[str]:
             then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=365)
             return f"{then:%a, %d %b %Y %H:%M:%S} GMT"
 
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, *arguments: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("0.0.0.0", 0), Behind)

@@ -1,6 +1,7 @@
 """Lending a machine by the documented line, what it survives, and taking it back: on machines with a real engine.
 
-The first machine had an engine, a container and an image of somebody else's before us; to the second one we bring the engine.
+The first machine had an engine, a container and an image of somebody else's before us; to the second one we bring the
+engine.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import csv
 import json
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,9 +28,10 @@ THE_LINE = "curl -fsSL $SERVER/install.sh | sh -s -- --yes"
 ROWS = 20
 
 FOREIGN = """
-tar -ch $(command -v sleep) $(ldd $(command -v sleep) | grep -o '/[^ ]*') 2>/dev/null | docker import - theirs:1 >/dev/null
+sleeper=$(command -v sleep)
+tar -ch $sleeper $(ldd $sleeper | grep -o '/[^ ]*') 2>/dev/null | docker import - theirs:1 >/dev/null
 docker network create theirs >/dev/null
-docker run -d --name theirs --network theirs --restart always theirs:1 $(command -v sleep) 1000000 >/dev/null
+docker run -d --name theirs --network theirs --restart always theirs:1 $sleeper 1000000 >/dev/null
 iptables -I FORWARD -s 203.0.113.1 -j DROP
 """
 
@@ -84,19 +87,12 @@ class Lent:
 
     machine: Machine
     before: dict[str, list[str]]
-    first_result_s: float | None = None
 
     def lend(self, work: Work) -> None:
         """Run the line unless the machine is lent already; work is waiting, as it would be."""
         if self.machine.try_("dockercomp-volunteer status >/dev/null 2>&1").status == 0:
             return
-        task = work.submit()
-        began = time.monotonic()
-        self.machine.sh(f"{THE_LINE} --containers 2 --disk 1g")
-        installed = time.monotonic() - began
-        work.wait(task, done=1)
-        self.first_result_s = time.monotonic() - began
-        report("machine with an engine", installed, self.first_result_s)
+        timed("machine with an engine", self.machine, f"{THE_LINE} --containers 2 --disk 1g", work)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +121,8 @@ def test_nothing_secret_is_open_to_others(lent: Lent, work: Work) -> None:
     lent.lend(work)
 
     modes = lent.machine.sh(
-        "stat -c '%a %U:%G' /etc/dockercomp/account.key /var/lib/dockercomp/receipt.json /var/log/dockercomp-install.log"
+        "cd / && stat -c '%a %U:%G' etc/dockercomp/account.key var/lib/dockercomp/receipt.json"
+        " var/log/dockercomp-install.log"
     ).splitlines()
 
     assert modes == ["640 root:dockercomp", "600 root:root", "600 root:root"]
@@ -133,27 +130,23 @@ def test_nothing_secret_is_open_to_others(lent: Lent, work: Work) -> None:
     lent.machine.sh("! docker inspect $(docker ps -q) | grep -q dca_")
 
 
-def test_a_second_run_changes_nothing(lent: Lent, work: Work) -> None:
-    lent.lend(work)
-    containers = clients(lent.machine)
-
-    began = time.monotonic()
-    lent.machine.sh(THE_LINE)
-
-    print(f"second run: {time.monotonic() - began:.0f} s")
-    assert "changed=0 " in last_recap(lent.machine)
-    assert clients(lent.machine) == containers
-
-
-def test_the_number_of_containers_follows_what_is_asked_for(lent: Lent, work: Work) -> None:
+def test_what_is_asked_for_comes_about_and_a_run_that_asks_for_nothing_new_changes_nothing(
+    lent: Lent, work: Work
+) -> None:
     lent.lend(work)
 
-    for count in (6, 1, 2):
+    for count in (6, 1):
         lent.machine.sh(f"{THE_LINE} --containers {count}")
-
         status = lent.machine.status()
         assert (status["wanted"], status["running"], status["registered"]) == (count, count, count)
         assert len(clients(lent.machine)) == count
+
+    before = clients(lent.machine)
+    began = time.monotonic()
+    lent.machine.sh(THE_LINE)
+    print(f"second run: {time.monotonic() - began:.0f} s")
+    assert "changed=0 " in last_recap(lent.machine)
+    assert clients(lent.machine) == before
 
 
 def test_whatever_is_killed_comes_back_by_itself(lent: Lent, work: Work) -> None:
@@ -180,17 +173,18 @@ def test_it_goes_on_after_a_reboot(lent: Lent, work: Work) -> None:
     lent.lend(work)
     everyone = clients(lent.machine)
 
+    began = time.monotonic()
     lent.machine.reboot()
 
-    print(f"back after a reboot: {whole_again(lent.machine, without=everyone):.1f} s")
+    whole_again(lent.machine, without=everyone)
+    print(f"back after a reboot, shutdown and start included: {time.monotonic() - began:.1f} s")
     work.wait(work.submit(), done=ROWS)
 
 
 def test_taken_back_the_machine_is_as_it_was_and_others_things_are_untouched(lent: Lent, work: Work) -> None:
     lent.lend(work)
-    lent.machine.sh(
-        "iptables -C FORWARD -s 203.0.113.1 -j DROP 2>/dev/null || iptables -I FORWARD -s 203.0.113.1 -j DROP"
-    )
+    rule = "FORWARD -s 203.0.113.1 -j DROP"  # of theirs; a reboot forgets it
+    lent.machine.sh(f"iptables -C {rule} 2>/dev/null || iptables -I {rule}")
 
     said = lent.machine.sh("dockercomp-volunteer uninstall --yes")
 
@@ -212,12 +206,7 @@ def test_a_machine_to_which_we_brought_the_engine_is_bare_again_after_a_purge(la
         broken = cut_off_midway(machine, line)
 
         assert "This step failed: Enrolment." in broken and "can be run again" in broken, broken
-        task = work.submit()
-        began = time.monotonic()
-        machine.sh(line)
-        installed = time.monotonic() - began
-        work.wait(task, done=1)
-        report("machine without an engine", installed, time.monotonic() - began)
+        task = timed("machine without an engine", machine, line, work)
         work.wait(task, done=ROWS)
         said = machine.sh("dockercomp-volunteer uninstall --purge --yes")
         assert difference(before, machine.snapshot()) == {}, said
@@ -271,7 +260,13 @@ def last_recap(machine: Machine) -> str:
     return machine.sh("grep -a 'ok=.*changed=' /var/log/dockercomp-install.log | tail -n 1")
 
 
-def report(which: str, installed_s: float, first_result_s: float) -> None:
-    print(
-        f"{which}: line to its end {installed_s:.0f} s, to the first accepted result {first_result_s:.0f} s"
-    )
+def timed(which: str, machine: Machine, line: str, work: Work) -> str:
+    """Run the line while work waits; print how long it took, and how long it was until the first result. The task."""
+    task = work.submit()
+    with ThreadPoolExecutor(1) as aside:
+        first = aside.submit(work.wait, task, done=1, seconds=1200)
+        began = time.monotonic()
+        machine.sh(line, seconds=1200)
+        whole = time.monotonic() - began
+        print(f"{which}: the line took {whole:.0f} s, the first accepted result {first.result():.0f} s")
+    return task

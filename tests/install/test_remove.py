@@ -61,7 +61,7 @@ until docker version >/dev/null 2>&1; do sleep 0.2; done
 small() {{ tar -C / -ch usr/bin/sleep lib/x86_64-linux-gnu/libc.so.6 lib64/ld-linux-x86-64.so.2 "$@" | docker import -; }}
 ours=$(small etc/hostname) && job=$(small etc/hosts)
 {RECEIPT} add images $ours
-echo "{{\\"$job\\": {{\\"used\\": 0}}}}" >/var/lib/dockercomp/launcher/images.json
+echo "{{\\"images\\": [{{\\"reference\\": \\"$job\\", \\"id\\": \\"$job\\"}}]}}" >/var/lib/dockercomp/launcher/images.json
 labels='--label dockercomp.instance=default --label dockercomp.host=our-host'
 docker network create $labels dockercomp-default >/dev/null
 docker volume create $labels left-over >/dev/null

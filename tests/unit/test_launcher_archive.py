@@ -206,6 +206,12 @@ def test_sparse_files_are_found_wherever_they_hide(layer: bytes) -> None:
         checked(*archive_of(layer + bytes(1024)))
 
 
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_pipes_and_devices_which_the_engine_might_open_are_refused(kind: bytes) -> None:
+    with pytest.raises(BadArchive, match="named pipe or a device"):
+        checked(*archive_of(entry(b"0", 1, b"x") + entry(kind, name="etc/passwd") + bytes(1024)))
+
+
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [

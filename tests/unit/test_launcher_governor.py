@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from client_container.launcher.governor import (
     Word,
     within,
 )
+from client_container.launcher.pause_file import read_pause, write_pause
 from client_container.launcher.policy import Policy
 from client_container.launcher.policy_text import read_hours_line
 
@@ -201,3 +203,21 @@ def test_the_hours_of_a_week(hours: str, moment: str, inside: bool) -> None:
     local = monday + timedelta(days=number, hours=hour, minutes=minute)
 
     assert within(Policy(hours=read_hours_line(hours)), local) is inside
+
+
+# --- a pause outlives the launcher
+
+
+@pytest.mark.parametrize("pause", [Pause(), Pause(until=SUNDAY_NOON), None])
+def test_a_pause_is_kept_as_it_is(tmp_path: Path, pause: Pause | None) -> None:
+    write_pause(tmp_path / "pause.json", Pause())
+    write_pause(tmp_path / "pause.json", pause)
+
+    assert read_pause(tmp_path / "pause.json") == pause
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"until": "noon"}', "[]"])
+def test_a_torn_pause_is_a_pause(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pause.json").write_text(text)
+
+    assert read_pause(tmp_path / "pause.json") == Pause()

@@ -113,7 +113,7 @@ def test_a_folder_with_something_foreign_stays_and_says_so(tmp_path: Path) -> No
 
     remove_folder(hands, str(tmp_path), ["launcher"])
 
-    assert os.listdir(tmp_path) == ["notes.txt"]
+    assert [one.name for one in tmp_path.iterdir()] == ["notes.txt"]
     assert hands.left == [f"{tmp_path} holds what is not ours: notes.txt."]
 
 
@@ -130,7 +130,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     remove_subids(hands, ["dockercomp:730000:2000"], [str(tmp_path / "subuid")])
     remove_folder(hands, str(tmp_path), ["launcher", "file", "subuid"])
 
-    assert sorted(os.listdir(tmp_path)) == ["file", "launcher", "subuid"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "launcher", "subuid"]
     assert "would be removed" in hands.report()
 
 
@@ -146,7 +146,23 @@ def test_only_our_own_lines_of_reserved_ids_go(tmp_path: Path) -> None:
 
     assert file.read_text() == "eve:100000:65536\ndockercomp:900000:5\n"
     assert file.stat().st_mode & 0o777 == 0o640
-    assert os.listdir(tmp_path) == ["subuid"]
+    assert [one.name for one in tmp_path.iterdir()] == ["subuid"]
+
+
+def test_a_file_of_reserved_ids_that_we_made_stays_when_others_have_lines_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import remove_files
+    from hands import Hands
+
+    theirs, nobodys = tmp_path / "subuid", tmp_path / "subgid"
+    theirs.write_text("eve:100000:65536\n")
+    nobodys.write_text("")
+    monkeypatch.setattr(remove_files, "SUBID_FILES", (str(theirs), str(nobodys)))
+
+    remove_files.remove_files(Hands(), [str(theirs), str(nobodys)])
+
+    assert [one.name for one in tmp_path.iterdir()] == ["subuid"]
 
 
 def test_a_link_that_leads_elsewhere_by_now_stays(tmp_path: Path) -> None:
@@ -225,13 +241,17 @@ def test_dockers_rules_and_policy_go_and_a_volunteers_own_rules_stay() -> None:
 def test_what_was_there_before_docker_stays_when_it_goes() -> None:
     from remove_rules import docker_clearing, parse
 
-    before = parse("*filter\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\nCOMMIT\n")
+    before = parse(
+        "*filter\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n"
+        "-A FORWARD -j DOCKER-USER\n-A FORWARD -o docker0 -j DOCKER\nCOMMIT\n"
+    )
 
     script = docker_clearing(parse(SAVED), before)
 
     assert ":FORWARD" not in script
     assert "-X DOCKER-USER" not in script
     assert "-D FORWARD -j DOCKER-USER" not in script
+    assert "-D FORWARD -o docker0 -j DOCKER\n" not in script
 
 
 def test_policies_stay_where_nobody_knows_what_they_were() -> None:
@@ -240,18 +260,17 @@ def test_policies_stay_where_nobody_knows_what_they_were() -> None:
     assert ":FORWARD" not in docker_clearing(parse(SAVED), None)
 
 
+def table(inside: str) -> str:
+    return "table ip filter {\n\tchain FORWARD {\n\t\t" + inside + "\n\t}\n}\n"
+
+
 @pytest.mark.parametrize(
     ("listing", "holds"),
     [
-        (
-            "table ip nat {\n\tchain POSTROUTING {\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n\t}\n}\n",
-            False,
-        ),
-        (
-            "table ip filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n",
-            True,
-        ),
-        ("table ip filter {\n\tchain INPUT {\n\t\ttcp dport 22 accept\n\t}\n}\n", True),
+        (table("type filter hook forward priority filter; policy accept;"), False),
+        (table("type filter hook forward priority filter; policy drop;"), True),
+        (table("tcp dport 22 accept"), True),
+        ("table ip filter {\n}\n", False),
     ],
 )
 def test_a_table_of_the_packet_filter_is_empty_without_rules_and_closed_policies(
@@ -295,7 +314,9 @@ def test_our_own_things_in_the_engine_are_those_of_this_host(tmp_path: Path) -> 
     folder.mkdir()
     (folder / "host.json").write_text('{"id": "h"}')
     job = "sha256:" + "a" * 64
-    (folder / "images.json").write_text(json.dumps({job: {"used": 1}}))
+    on_its_way = "registry.example/x@sha256:" + "c" * 64
+    brought = [{"reference": job, "id": job}, {"reference": on_its_way, "id": None}]
+    (folder / "images.json").write_text(json.dumps({"images": brought}))
 
     assert own_filters(tmp_path, ["default"]) == ["label=dockercomp.host=h"]
-    assert own_images({"images": ["sha256:" + "b" * 64]}, tmp_path) == ["sha256:" + "b" * 64, job]
+    assert own_images({"images": ["sha256:" + "b" * 64]}, tmp_path) == ["sha256:" + "b" * 64, job, on_its_way]
