@@ -30,11 +30,11 @@ from typing import Any
 import docker
 
 from client_container.allow_list import AllowList
-from client_container.launcher.door import Door
-from client_container.launcher.job_engine import JobEngine
-from client_container.launcher.jobs import Jobs
-from client_container.launcher.policy import Policy
-from client_container.launcher.slots import Slots
+from client_container.launcher.files.slots import Slots
+from client_container.launcher.jobs.door import Door
+from client_container.launcher.jobs.engine import JobEngine
+from client_container.launcher.jobs.jobs import Jobs
+from client_container.launcher.policy.policy import Policy
 from client_container.protocol import Chunk, Job
 from client_container.runtime import Halt, Runtime
 from client_container.runtime.launcher_line import LauncherLine

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from client_container.launcher.policy import BadPolicy, Policy, default_policy
-from client_container.launcher.policy_file import checked, parse_policy, render_policy, with_value
+from client_container.launcher.policy.file import checked, parse_policy, render_policy, with_value
+from client_container.launcher.policy.policy import BadPolicy, Policy, default_policy
 
 
 def main(path: Path, limits: Mapping[str, object]) -> int:

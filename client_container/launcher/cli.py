@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from client_container.launcher import detached, keeper
+from client_container.launcher.clients import detached, keeper
+from client_container.launcher.clients.plan import Plan, config_digest, own_labels
+from client_container.launcher.clients.reconcile import ALIVE, Found
+from client_container.launcher.clients.request import Request, read_key
 from client_container.launcher.errors import LauncherError
 from client_container.launcher.log import log_to
-from client_container.launcher.plan import Plan, config_digest, own_labels
-from client_container.launcher.reconcile import ALIVE, Found
-from client_container.launcher.request import Request, read_key
 from client_container.launcher.state import UIDS, StateFolder
 
 if TYPE_CHECKING:
-    from client_container.launcher.engine import Engine
+    from client_container.launcher.clients.engine import ClientEngine
 
 STOP_LIMIT_S = 60.0  #: longest that `down` waits for a launcher to remove its containers
 
@@ -185,7 +185,7 @@ def serve(etc: Path, log_file: Path | None, sensors: Path) -> None:
     """
     with _complaining():
         _engine_sdk()
-        from client_container.launcher.serve import serve as run
+        from client_container.launcher.service.serve import serve as run
 
         log_to(log_file)
         run(etc.absolute(), root=sensors)
@@ -201,20 +201,20 @@ def _complaining() -> Iterator[None]:
         raise Complaint(f"This user may not use {error.filename}.") from error
 
 
-def _engine() -> Engine:
+def _engine() -> ClientEngine:
     return _engine_sdk()()
 
 
-def _engine_sdk() -> type[Engine]:
+def _engine_sdk() -> type[ClientEngine]:
     try:
-        from client_container.launcher.engine import Engine
+        from client_container.launcher.clients.engine import ClientEngine
     except ModuleNotFoundError as missing:
         if missing.name != "docker":
             raise
         raise Complaint(
             "dockercomp-launcher needs the launcher extra: pip install 'dockercomp[launcher]'"
         ) from missing
-    return Engine
+    return ClientEngine
 
 
 def _labels(state: StateFolder) -> dict[str, str] | None:
@@ -223,7 +223,9 @@ def _labels(state: StateFolder) -> dict[str, str] | None:
     return own_labels(state.instance, host_id) if host_id else None
 
 
-def _detach(state: StateFolder, request: Request, engine: Engine, plan: Plan, *, limit_s: float) -> None:
+def _detach(
+    state: StateFolder, request: Request, engine: ClientEngine, plan: Plan, *, limit_s: float
+) -> None:
     digest = config_digest(plan)
 
     def running() -> list[Found]:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from client_container.launcher.events import Event, refusal_of
-from client_container.launcher.wire import (
+from client_container.launcher.line.events import Event, refusal_of
+from client_container.launcher.line.wire import (
     EVENT_BYTES,
     ConnectionEnded,
     Request,

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from client_container.failures import LifeEnded, Refused, ServerUnavailable
-from client_container.launcher.events import End, Event, output_data
-from client_container.launcher.wire import GivenChunk, Kill, Manifest, Pull, Refusal, Run, Stats
+from client_container.launcher.line.events import End, Event, output_data
+from client_container.launcher.line.wire import GivenChunk, Kill, Manifest, Pull, Refusal, Run, Stats
 from client_container.protocol import Chunk, Introduction, Job
 from client_container.runtime import CannotRun, Execution, GivenBack, Halt, HostBroken, JobHalted, Standing
 from client_container.runtime.contract import (

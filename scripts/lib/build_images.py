@@ -83,14 +83,19 @@ def build_client(base: str, tag: str, cache: Path) -> str:
         return build(context, tag, key, f"BASE={base}")
 
 
-#: Of the launcher, what a client needs to talk to it.
-WIRE = frozenset({"__init__.py", "errors.py", "events.py", "names.py", "wire.py"})
+LAUNCHER = PACKAGE / "launcher"
+#: Of the launcher, what a client needs to talk to it: beside the folder `line`.
+LINE = frozenset({LAUNCHER / "__init__.py", LAUNCHER / "errors.py"})
 
 
 def client_sources() -> list[Path]:
     """The files of the client, which leaves the launcher out: no client container may talk to Docker."""
     found = (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix in (".py", ".typed"))
-    return sorted(path for path in found if path.parent != PACKAGE / "launcher" or path.name in WIRE)
+    return sorted(
+        path
+        for path in found
+        if LAUNCHER not in path.parents or LAUNCHER / "line" in path.parents or path in LINE
+    )
 
 
 def build_example(folder: Path, client: str, tag: str, cache: Path) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from client_container.launcher import events
-from client_container.launcher.door import Caller, Door
-from client_container.launcher.events import End, OutFile, output_data
-from client_container.launcher.wire import (
+from client_container.launcher.jobs.door import Caller, Door
+from client_container.launcher.line import events
+from client_container.launcher.line.events import End, OutFile, output_data
+from client_container.launcher.line.wire import (
     EVENT_BYTES,
     REQUEST_BYTES,
     GivenChunk,

@@ -22,12 +22,12 @@ from typing import Any
 import docker
 from parts import require
 
-from client_container.launcher.door import Door
-from client_container.launcher.job_engine import JobEngine
-from client_container.launcher.jobs import Jobs, Ran
-from client_container.launcher.policy import Policy
-from client_container.launcher.slots import Slots
-from client_container.launcher.wire import GivenChunk, GivenFile, Manifest, Refusal, Run
+from client_container.launcher.files.slots import Slots
+from client_container.launcher.jobs.door import Door
+from client_container.launcher.jobs.engine import JobEngine
+from client_container.launcher.jobs.jobs import Jobs, Ran
+from client_container.launcher.line.wire import GivenChunk, GivenFile, Manifest, Refusal, Run
+from client_container.launcher.policy.policy import Policy
 
 HERE = Path(__file__).parent
 MARK = {"dockercomp.test": "sandbox"}

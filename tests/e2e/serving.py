@@ -22,7 +22,7 @@ from docker.models.containers import Container
 from launching import wait_for
 from product import Product
 
-from client_container.launcher.control_socket import ControlError, ask
+from client_container.launcher.service.control import ControlError, ask
 
 
 class Serving:
@@ -96,7 +96,7 @@ class Serving:
 
     def volunteer(self, *arguments: str, status: int = 0) -> str:
         """What the volunteer's command says, which must end with that status."""
-        command = [sys.executable, "-m", "client_container.launcher.volunteer", "--etc", str(self.etc)]
+        command = [sys.executable, "-m", "client_container.launcher.volunteer.cli", "--etc", str(self.etc)]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=180)
         assert done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}\n{self.log.read_text()}"
         return done.stdout if status == 0 else done.stdout + done.stderr

@@ -22,9 +22,9 @@ from parts import require
 from release_parts import tar
 
 from client_container.launcher.errors import EngineError
-from client_container.launcher.images import Images
-from client_container.launcher.policy import Policy
-from client_container.launcher.wire import Refusal
+from client_container.launcher.images.images import Images
+from client_container.launcher.line.wire import Refusal
+from client_container.launcher.policy.policy import Policy
 from source_server.image_archive import read_archive, write_untagged
 
 pytestmark = pytest.mark.docker
@@ -88,7 +88,7 @@ class Host:
     """A launcher's images on this machine, under a policy that tests change."""
 
     def __init__(self, folder: Path) -> None:
-        from client_container.launcher.image_engine import ImageEngine
+        from client_container.launcher.images.engine import ImageEngine
 
         self.file = folder / "images.json"
         self.policy = Policy(image_size=50 * MB, images=100 * MB)

@@ -20,8 +20,8 @@ from launching import wait_for
 from parts import require
 from sandboxes import POLICY, Host, Told, lent_host
 
-from client_container.launcher.cgroups import ROOT
-from client_container.launcher.wire import GivenFile
+from client_container.launcher.jobs.cgroups import ROOT
+from client_container.launcher.line.wire import GivenFile
 
 pytestmark = pytest.mark.docker
 

@@ -17,8 +17,8 @@ import pytest
 from launching import wait_for
 from sandboxes import Host, lent_host
 
-from client_container.launcher.door import Door
-from client_container.launcher.wire import EVENT_BYTES, encode_frame, read_frame
+from client_container.launcher.jobs.door import Door
+from client_container.launcher.line.wire import EVENT_BYTES, encode_frame, read_frame
 from client_container.protocol import Chunk, Job
 from client_container.runtime import CannotRun, GivenBack, Halt, HostBroken, JobHalted
 from client_container.runtime.launcher_line import LauncherLine
@@ -202,7 +202,7 @@ def _heard(connection: socket.socket) -> bytes:
 
 
 def test_a_ninth_connection_is_closed_and_a_silent_one_is_dropped(site: Site, monkeypatch: Any) -> None:
-    monkeypatch.setattr("client_container.launcher.door.REQUEST_S", 1.0)
+    monkeypatch.setattr("client_container.launcher.jobs.door.REQUEST_S", 1.0)
     path = str(site.host.slots.folder(0) / "launcher.sock")
     held = []
     for _ in range(9):

@@ -12,13 +12,13 @@ import docker
 import pytest
 from isolated import DNS, METADATA, SERVER, SERVER_PORT, Machine, isolated_machine
 
-from client_container.launcher import selftest
+from client_container.launcher.clients.plan import Front, Plan, own_labels
 from client_container.launcher.engine import Engine
-from client_container.launcher.job_engine import JobEngine
-from client_container.launcher.network import Wall
-from client_container.launcher.plan import Front, Plan, own_labels
-from client_container.launcher.self_tests import Verdict
-from client_container.launcher.selftest import SelfTest
+from client_container.launcher.jobs.engine import JobEngine
+from client_container.launcher.self_test import run as selftest
+from client_container.launcher.self_test.run import SelfTest
+from client_container.launcher.self_test.schedule import Verdict
+from client_container.launcher.wall.network import Wall
 
 pytestmark = pytest.mark.docker
 

@@ -21,8 +21,8 @@ from parts import require
 from product import Product, until
 from serving import Line, Serving, server_for_containers
 
-from client_container.launcher.control_socket import ask
-from client_container.launcher.engine import Engine
+from client_container.launcher.clients.engine import ClientEngine
+from client_container.launcher.service.control import ask
 from dockercomp.api import Server
 from dockercomp.config import read_key
 
@@ -275,7 +275,7 @@ def test_an_idle_client_takes_little_memory(serving: Serving) -> None:
     client = serving.registered(2)["0"]
 
     stats: dict[str, Any] = client.stats(stream=False)
-    got, sent = Engine().transfer(str(client.id)) or (0, 0)
+    got, sent = ClientEngine().transfer(str(client.id)) or (0, 0)
 
     usage = stats["memory_stats"]["usage"] - stats["memory_stats"]["stats"].get("total_inactive_file", 0)
     assert serving.process is not None

@@ -31,8 +31,8 @@ from parts import require
 
 from client_container.launcher.engine import Engine
 from client_container.launcher.errors import LauncherError
-from client_container.launcher.firewall import FirewallError
-from client_container.launcher.network import LOOK_S, NetworkInTheWay, Wall
+from client_container.launcher.wall.firewall import FirewallError
+from client_container.launcher.wall.network import LOOK_S, NetworkInTheWay, Wall
 
 pytestmark = pytest.mark.docker
 
@@ -433,7 +433,7 @@ def test_the_rules_are_there_before_the_network(setting: Setting, monkeypatch: p
 
 
 AS_A_SERVICE = """
-from client_container.launcher.firewall import Family, Firewall, Target, layout
+from client_container.launcher.wall.firewall import Family, Firewall, Target, layout
 wall = Firewall(layout("caps"))
 assert wall.ensure([Target("203.0.113.7", "tcp", 443)])
 assert not wall.ensure([Target("203.0.113.7", "tcp", 443)])

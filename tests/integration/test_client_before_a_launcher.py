@@ -11,7 +11,7 @@ import threading
 import pytest
 from test_client_against_fake_server import Server, until
 
-from client_container.launcher.wire import REQUEST_BYTES, encode_frame, read_frame
+from client_container.launcher.line.wire import REQUEST_BYTES, encode_frame, read_frame
 
 IMAGE = "sha256:" + "4f" * 32
 POLICY = {"projects": ["sums"], "shares": {"sums": 2.0}, "containers": 1, "cpus": 1.0, "memory": 2**29}

@@ -141,7 +141,7 @@ def commands_page() -> str:
 def _all_commands() -> Iterator[tuple[list[str], click.Command]]:
     from client_container.__main__ import main as client
     from client_container.launcher.cli import main as launcher
-    from client_container.launcher.volunteer import main as volunteer
+    from client_container.launcher.volunteer.cli import main as volunteer
     from dockercomp.cli import main as scientist
     from source_server.cli import main as server
 

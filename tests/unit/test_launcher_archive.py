@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from release_parts import config_of, new_archive, old_archive, sha256, tar
 
-from client_container.launcher.archive import check_archive, engine_archive
-from client_container.launcher.layer import BadArchive, TooLarge
+from client_container.launcher.images.archive import check_archive, engine_archive
+from client_container.launcher.images.layer import BadArchive, TooLarge
 from source_server.image_archive import read_archive, write_untagged
 
 BASE = tar({"bin/": None, "bin/sh": random.Random(1).randbytes(300_000), "etc/motd": "../run/motd"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client_container.launcher.clients import Client, forget_client, read_client
+from client_container.launcher.clients.condition import Client, forget_client, read_client
 from client_container.state_file import StateFile
 
 

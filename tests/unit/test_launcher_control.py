@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher.control_socket import ControlError, ControlServer, ask
 from client_container.launcher.errors import EngineAway
-from client_container.launcher.notify import notify
+from client_container.launcher.service.control import ControlError, ControlServer, ask
+from client_container.launcher.service.notify import notify
 
 
 def refuse(_request: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client_container.launcher.firewall import (
+from client_container.launcher.wall.firewall import (
     DOCKER_USER,
     LONGEST_CHAIN,
     LONGEST_DEVICE,
@@ -22,7 +22,7 @@ from client_container.launcher.firewall import (
     parse,
     removing_script,
 )
-from client_container.launcher.network import Addresses, Place, name_servers, network_config, targets
+from client_container.launcher.wall.network import Addresses, Place, name_servers, network_config, targets
 
 WALL = layout("default")
 SERVER = Target("203.0.113.7", "tcp", 443)

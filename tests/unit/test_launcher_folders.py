@@ -7,11 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from client_container.launcher.collect import MOST_FILES, collect
-from client_container.launcher.folders import NoPlainFile, empty, measure, open_plain_file, opened, remove
-from client_container.launcher.places import Places, fill_in
-from client_container.launcher.slots import BadFile, Slots
-from client_container.launcher.wire import GivenFile, Refusal
+from client_container.launcher.files.folders import (
+    NoPlainFile,
+    empty,
+    measure,
+    open_plain_file,
+    opened,
+    remove,
+)
+from client_container.launcher.files.slots import BadFile, Slots
+from client_container.launcher.jobs.collect import MOST_FILES, collect
+from client_container.launcher.jobs.places import Places, fill_in
+from client_container.launcher.line.wire import GivenFile, Refusal
 
 ME = os.geteuid()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher.governor import (
+from client_container.launcher.policy.governor import (
     GIVE_BACK_S,
     SETTLE_S,
     Governor,
@@ -19,9 +19,9 @@ from client_container.launcher.governor import (
     Word,
     within,
 )
-from client_container.launcher.pause_file import read_pause, write_pause
-from client_container.launcher.policy import Policy
-from client_container.launcher.policy_text import read_hours_line
+from client_container.launcher.policy.pause_file import read_pause, write_pause
+from client_container.launcher.policy.policy import Policy
+from client_container.launcher.policy.text import read_hours_line
 
 SUNDAY_NOON = datetime(2026, 11, 22, 12, 0)
 CALM = Readings(local=SUNDAY_NOON)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher import history as history_module
-from client_container.launcher.history import History
+from client_container.launcher.service import history as history_module
+from client_container.launcher.service.history import History
 
 TODAY = "2026-11-22"
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)

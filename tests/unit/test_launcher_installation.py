@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher.host_share import STALE_S, HostShare
-from client_container.launcher.installation import (
+from client_container.launcher.policy.policy import Policy
+from client_container.launcher.service.host_share import STALE_S, HostShare
+from client_container.launcher.service.installation import (
     BadInstallation,
     PolicyFiles,
     etc_of,
     read_installation,
     write_bundle,
 )
-from client_container.launcher.policy import Policy
 
 FACTS: dict[str, Any] = {
     "instance": "default",

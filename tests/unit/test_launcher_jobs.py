@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from client_container.launcher.cgroups import Totals, group_of, parent_name
-from client_container.launcher.control import Control
-from client_container.launcher.demux import BadStream, Demultiplexer
-from client_container.launcher.execution import MOST_INODES, Stopwatch, disk_problem
-from client_container.launcher.folders import Usage
-from client_container.launcher.job_engine import Cgroups
-from client_container.launcher.open_files import hidden_bytes
-from client_container.launcher.pause_elf import NoSuchMachine, pause_program, write_pause_program
-from client_container.launcher.story import Story
+from client_container.launcher.files.folders import Usage
+from client_container.launcher.files.open_files import hidden_bytes
+from client_container.launcher.jobs.cgroups import Totals, group_of, parent_name
+from client_container.launcher.jobs.control import Control
+from client_container.launcher.jobs.demux import BadStream, Demultiplexer
+from client_container.launcher.jobs.engine import Cgroups
+from client_container.launcher.jobs.execution import MOST_INODES, Stopwatch, disk_problem
+from client_container.launcher.jobs.pause_elf import NoSuchMachine, pause_program, write_pause_program
+from client_container.launcher.jobs.story import Story
 from client_container.protocol import Chunk, Job
 from client_container.runtime.verdict import verdict
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from client_container.launcher.keeper import Keeper
-from client_container.launcher.plan import Plan
-from client_container.launcher.reconcile import STEADY_S, Found, Pace
+from client_container.launcher.clients.keeper import Keeper
+from client_container.launcher.clients.plan import Plan
+from client_container.launcher.clients.reconcile import STEADY_S, Found, Pace
 
 PLAN = Plan(instance="default", host_id="h", server="http://192.0.2.1", key_digest="k", image="sha256:1")
 

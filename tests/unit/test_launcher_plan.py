@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from client_container.launcher.plan import (
+from client_container.launcher.clients.plan import (
     FRONT_CPUS,
     FRONT_MEMORY,
     Front,

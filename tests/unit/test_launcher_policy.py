@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_container.launcher.policy import BadPolicy, Policy, default_policy
-from client_container.launcher.policy_file import (
+from client_container.launcher.policy.file import (
     KEYS,
     find_key,
     parse_policy,
@@ -19,7 +18,8 @@ from client_container.launcher.policy_file import (
     told,
     with_value,
 )
-from client_container.launcher.policy_text import (
+from client_container.launcher.policy.policy import BadPolicy, Policy, default_policy
+from client_container.launcher.policy.text import (
     DAYS,
     read_duration,
     read_hours_line,

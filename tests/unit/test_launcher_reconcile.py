@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_container.launcher.reconcile import (
+from client_container.launcher.clients.reconcile import (
     BATCH,
     Create,
     Found,

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from client_container.launcher.cli import main
-from client_container.launcher.errors import BadRequest
-from client_container.launcher.request import (
+from client_container.launcher.clients.request import (
     Request,
     checked_extra_host,
     checked_server,
     parse_memory,
     read_key,
 )
+from client_container.launcher.errors import BadRequest
 from client_container.launcher.state import Host
 
 
@@ -137,7 +137,8 @@ def test_without_the_launcher_extra_the_command_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "docker", None)
-    monkeypatch.delitem(sys.modules, "client_container.launcher.engine", raising=False)
+    for module in ("client_container.launcher.engine", "client_container.launcher.clients.engine"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
     outcome = CliRunner().invoke(main, ["status", "--home", str(tmp_path)])
 

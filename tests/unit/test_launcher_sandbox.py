@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from client_container.launcher.manifest import Allowance, check_image_name, check_manifest, check_pull
-from client_container.launcher.policy import Policy
-from client_container.launcher.sandbox import Sandbox, container_config, same_use
-from client_container.launcher.wire import GivenChunk, Manifest, Pull, Refusal
+from client_container.launcher.jobs.manifest import Allowance, check_image_name, check_manifest, check_pull
+from client_container.launcher.jobs.sandbox import Sandbox, container_config, same_use
+from client_container.launcher.line.wire import GivenChunk, Manifest, Pull, Refusal
+from client_container.launcher.policy.policy import Policy
 
 IMAGE = "sha256:" + "4f" * 32
 SANDBOX = Sandbox(

@@ -10,7 +10,7 @@ import pytest
 from product import until
 
 from client_container.launcher.errors import EngineAway
-from client_container.launcher.self_tests import AGAIN, VALID, NotTested, SelfTests, Verdict
+from client_container.launcher.self_test.schedule import AGAIN, VALID, NotTested, SelfTests, Verdict
 
 START = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 

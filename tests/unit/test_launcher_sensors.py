@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from client_container.launcher.policy import Policy
-from client_container.launcher.sensors import ASK_AGAIN_S, UNTOUCHED_S, Sensors, ask_program, jobs_cpu_s
+from client_container.launcher.policy.policy import Policy
+from client_container.launcher.policy.sensors import (
+    ASK_AGAIN_S,
+    UNTOUCHED_S,
+    Sensors,
+    ask_program,
+    jobs_cpu_s,
+)
 
 WALL = 1_800_000_000.0
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from client_container.launcher.clients.keeper import AWAY_S, LOOK_S, keep
 from client_container.launcher.errors import AlreadyRunning, EngineAway, EngineError
-from client_container.launcher.keeper import AWAY_S, LOOK_S, keep
 from client_container.launcher.state import StateFolder
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from client_container.launcher.names import BadName, checked_name, checked_names
-from client_container.launcher.wire import (
+from client_container.launcher.line.names import BadName, checked_name, checked_names
+from client_container.launcher.line.wire import (
     REQUEST_BYTES,
     ConnectionEnded,
     Kill,

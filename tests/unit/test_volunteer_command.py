@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from client_container.launcher import volunteer
-from client_container.launcher.control_socket import ControlServer
-from client_container.launcher.policy_file import parse_policy, told
+from client_container.launcher.policy.file import parse_policy, told
+from client_container.launcher.service.control import ControlServer
+from client_container.launcher.volunteer import cli as volunteer
 
 STATUS: dict[str, Any] = {
     "instance": "default",

@@ -1,0 +1,1 @@
+"""Folders that strangers write in, reached by descriptor: nothing here follows a link."""

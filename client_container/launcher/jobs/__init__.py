@@ -1,0 +1,1 @@
+"""Job containers: strangers' programs in a sandbox, from a client's request to what is kept of it."""

@@ -1,0 +1,1 @@
+"""What the volunteer allows: policy.toml, the machine's state, and what follows from both."""

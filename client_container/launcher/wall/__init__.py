@@ -1,0 +1,1 @@
+"""What client containers may reach on the network, and nothing else."""
