@@ -86,7 +86,7 @@ from_environment() {
 	containers=${DOCKERCOMP_INSTALL_CONTAINERS:-} cpus=${DOCKERCOMP_INSTALL_CPUS:-}
 	memory=${DOCKERCOMP_INSTALL_MEMORY:-} disk=${DOCKERCOMP_INSTALL_DISK:-} hours=${DOCKERCOMP_INSTALL_HOURS:-}
 	prefix=${DOCKERCOMP_INSTALL_PREFIX:-} version=${DOCKERCOMP_INSTALL_VERSION:-}
-	proxy=${DOCKERCOMP_INSTALL_PROXY:-} ca_file=${DOCKERCOMP_INSTALL_CA_FILE:-}
+	proxy=${DOCKERCOMP_INSTALL_PROXY:-$(cat "${DOCKERCOMP_INSTALL_PROXY_FILE:-/dev/null}")} ca_file=${DOCKERCOMP_INSTALL_CA_FILE:-}
 	key_fingerprint=${DOCKERCOMP_INSTALL_KEY_FINGERPRINT:-} release_key=${DOCKERCOMP_INSTALL_RELEASE_KEY:-}
 	plan=$(switch PLAN) dry_run=$(switch DRY_RUN) yes=$(switch YES) idle_only=$(switch IDLE_ONLY)
 	no_docker_install=$(switch NO_DOCKER_INSTALL) allow_downgrade=$(switch ALLOW_DOWNGRADE)
@@ -284,14 +284,19 @@ private() { # whether every address of a name is one of a private network
 	done
 }
 
-fetch() { # fetch PATH FILE [OPTION...]: from the server
-	path=$1 file=$2
-	shift 2
+fetch() { # fetch PATH FILE BYTES [OPTION...]: from the server, at most so many bytes, at 50 kB a second or faster
+	path=$1 file=$2 most=$3
+	shift 3
 	case $server in https://*) protocols='=https' ;; *) protocols='=http,https' ;; esac
-	[ -z "$proxy" ] || set -- --proxy "$proxy" "$@"
+	# By a file: its password is for nobody who looks at the list of processes.
+	[ -z "$proxy" ] || { printf 'proxy = "%s"\n' "$proxy" >"$work/curl.conf" && set -- --config "$work/curl.conf" "$@"; }
 	[ -z "$ca_file" ] || set -- --cacert "$ca_file" "$@"
-	curl "${on_error:--f}" -sS --proto "$protocols" --connect-timeout 15 --speed-limit 500 --speed-time 30 --retry 2 --retry-delay 1 \
-		-o "$file" "$@" -- "$server/$path" && return 0
+	(
+		# Older curls know --max-filesize only for answers that say their size ahead; the kernel knows it for all.
+		ulimit -f $((most / 512 + 8))
+		exec curl "${on_error:--f}" -sS --proto "$protocols" --connect-timeout 15 --speed-limit 500 --speed-time 30 --retry 2 --retry-delay 1 \
+			--max-time $((120 + most / 50000)) --max-filesize "$most" -o "$file" "$@" -- "$server/$path"
+	) && return 0
 	# Half a file is of no use, and may be what filled the disk. What the server says of a refusal stays.
 	[ -n "${on_error:-}" ] || rm -f "$file"
 	return 1
@@ -300,7 +305,7 @@ fetch() { # fetch PATH FILE [OPTION...]: from the server
 reachable() {
 	has curl || { say "(Whether $server answers is seen later: curl is missing and will be installed first.)" && return 0; }
 	[ -n "$ca_file" ] || [ -s $bundle ] || [ -d /etc/pki/tls ] || [ "${server#https}" = "$server" ] || return 0
-	fetch releases/current/SHA256SUMS "$work/SHA256SUMS.looked" -D "$work/headers" 2>"$work/said" ||
+	fetch releases/current/SHA256SUMS "$work/SHA256SUMS.looked" 1000000 -D "$work/headers" 2>"$work/said" ||
 		refuse "$server does not answer as it should ($(tail -n 1 "$work/said")). Nothing was changed."
 	there=$(sed -n 's/^[Dd][Aa][Tt][Ee]: *//p' "$work/headers" | tr -d '\r' | tail -n 1)
 	[ -n "$there" ] && there=$(date -d "$there" +%s 2>/dev/null) || return 0
@@ -390,7 +395,9 @@ become_root() { # after consent: the same again by sudo, from a copy that is com
 	has sudo || refuse "This needs root: run it again as root. Nothing was changed."
 	copy=$(own_copy)
 	set -- --yes
-	for name in server email key_file projects policy containers cpus memory disk hours prefix version proxy ca_file key_fingerprint release_key; do
+	# The plan has been agreed to by now. Nobody has been asked yet whether all is to be taken away.
+	[ -z "$uninstall" ] || set -- ${yes:+--yes}
+	for name in server email key_file projects policy containers cpus memory disk hours prefix version ca_file key_fingerprint release_key; do
 		eval "value=\$$name"
 		[ -z "$value" ] || set -- "$@" "--$(echo "$name" | tr _ -)" "$value"
 	done
@@ -400,19 +407,28 @@ become_root() { # after consent: the same again by sudo, from a copy that is com
 	done
 	say "This needs root: sudo runs it."
 	status=0
-	sudo env DOCKERCOMP_INSTALL_SHOWN=1 sh "$copy" "$@" || status=$?
+	# A proxy's password is for nobody who looks at the list of processes.
+	printf '%s\n' "$proxy" >"$work/proxy"
+	sudo env DOCKERCOMP_INSTALL_SHOWN=1 DOCKERCOMP_INSTALL_PROXY_FILE="$work/proxy" sh "$copy" "$@" || status=$?
 	exit $status
 }
 
 own_copy() { # this script as a file: itself, or as the server has it
-	if [ -f "$0" ] && grep -q '^own_server=' "$0" 2>/dev/null; then
+	if is_this_script "$0"; then
 		echo "$0"
 	else
-		if [ -z "$server" ] || ! fetch install.sh "$work/install.sh" || ! tail -n 1 "$work/install.sh" | grep -q '^main '; then
+		if [ -z "$server" ] || ! fetch install.sh "$work/install.sh" 1000000 || ! tail -n 1 "$work/install.sh" | grep -q '^main '; then
 			refuse "This needs root, and no copy of the script could be had for sudo: run it as root. Nothing was changed."
 		fi
 		echo "$work/install.sh"
 	fi
+}
+
+is_this_script() { # in a pipe $0 is the shell's own name, and a file of that name in this folder is anybody's
+	case ${1##*/} in
+	sh | -sh | dash | -dash | ash | -ash | bash | -bash | rbash | -rbash | ksh* | -ksh* | mksh | -mksh | zsh | -zsh | yash | -yash | posh | busybox) return 1 ;;
+	esac
+	[ -f "$1" ] && [ -r "$1" ] && grep -q '^own_server=' "$1" && tail -n 1 "$1" | grep -q '^main '
 }
 
 lock() {
@@ -524,7 +540,7 @@ verify_release() {
 	trusted_key >"$work/release.pub"
 	at=releases/${version:-current}
 	for file in SHA256SUMS SHA256SUMS.sig; do
-		fetch "$at/$file" "$work/$file" --max-filesize 100000 || fail "The release could not be downloaded from $server/$at."
+		fetch "$at/$file" "$work/$file" 1000000 || fail "The release could not be downloaded from $server/$at."
 	done
 	openssl pkeyutl -verify -pubin -inkey "$work/release.pub" -rawin -in "$work/SHA256SUMS" -sigfile "$work/SHA256SUMS.sig" ||
 		fail "The release's signature is WRONG: it was not made with the key $(fingerprint "$work/release.pub"). Nothing of it was used. Tell the server's operator."
@@ -565,7 +581,7 @@ trusted_key() { # the key pinned at the first installation, else the one that th
 
 key_of_server() { # only with --key-fingerprint, against which it is compared
 	[ -n "$key_fingerprint" ] || return 0
-	fetch releases/current/release.pub "$work/served.pub" --max-filesize 1000 && cat "$work/served.pub"
+	fetch releases/current/release.pub "$work/served.pub" 1000 && cat "$work/served.pub"
 }
 
 fingerprint() { openssl pkey -pubin -in "$1" -outform DER | openssl dgst -sha256 -r | cut -d ' ' -f 1; }
@@ -575,7 +591,7 @@ take_archive() {
 	archive=dockercomp-$new.tar.gz
 	grep -E "^[0-9a-f]{64} [ *]$archive\$" "$work/SHA256SUMS" >"$work/sum" || fail "The signed file does not name $archive."
 	[ "$(cat "$prefix/payload/.sum" 2>/dev/null)" != "$(cat "$work/sum")" ] || [ -n "$dry_run" ] || return 0
-	fetch "releases/$new/$archive" "$work/$archive" || fail "The release's archive could not be downloaded: is the disk full?"
+	fetch "releases/$new/$archive" "$work/$archive" 200000000 || fail "The release's archive could not be downloaded: is the disk full?"
 	(cd "$work" && sha256sum -c sum) || fail "The release's archive is not the signed one. Nothing of it was used."
 }
 
@@ -629,12 +645,13 @@ enrol() { # the account's key, by whatever the person has
 	case $first in
 	dca_) cp "$key_file" "$work/account.key" && return 0 ;;
 	esac
-	[ ! -s $etc/account.key ] || return 0
+	[ ! -s $etc/account.key ] || { cp $etc/account.key "$work/account.key" && return 0; }
 	case $first in '' | dce_) ;; *) fail "$key_file holds neither an account's key (dca_...) nor an enrolment key (dce_...)." ;; esac
-	"$(find_python)" - "$work/enrol.json" "$key_file" "$email" <<-'PYTHON'
+	keep_nonce
+	"$(find_python)" - "$work/enrol.json" "$key_file" "$email" "$(cat $etc/enrolment.nonce)" <<-'PYTHON'
 		import json, platform, sys
-		target, key_file, email = sys.argv[1:]
-		body = {"host_name": platform.node()}
+		target, key_file, email, nonce = sys.argv[1:]
+		body = {"host_name": platform.node(), "nonce": nonce}
 		if key_file:
 		    body["key"] = open(key_file).read().strip()
 		if email:
@@ -642,10 +659,30 @@ enrol() { # the account's key, by whatever the person has
 		json.dump(body, open(target, "w"))
 	PYTHON
 	on_error=--fail-with-body
-	fetch enrol "$work/enrolled" --retry 0 -H 'Content-Type: application/json' --data-binary "@$work/enrol.json" ||
+	fetch enrol "$work/enrolled" 64000 --retry 0 -H 'Content-Type: application/json' --data-binary "@$work/enrol.json" ||
 		fail "The server did not enrol this machine: $(sentence_of "$work/enrolled")"
 	"$(find_python)" -c 'import json, sys; print(json.load(open(sys.argv[1]))["key"])' "$work/enrolled" >"$work/account.key"
+	keep_key
 	rm -f "$work/enrol.json" "$work/enrolled"
+}
+
+keep_nonce() { # with it a request whose answer was lost can be repeated: a key for one machine is not used up by it
+	"$(find_python)" "$prefix/payload/install/receipt.py" add folders $etc \
+		files $etc/account.key $etc/account.key.partial $etc/enrolment.nonce $etc/enrolment.nonce.partial
+	install -d -m 0755 $etc
+	[ -s $etc/enrolment.nonce ] || keep $etc/enrolment.nonce "$(openssl rand -hex 16)"
+}
+
+keep_key() { # at once: the steps that follow may fail, and an enrolment key is good for one account
+	keep $etc/account.key "$(cat "$work/account.key")"
+	rm -f $etc/enrolment.nonce
+}
+
+keep() { # keep FILE LINE: root's alone, whole or not at all, whatever happens to the machine
+	printf '%s\n' "$2" >"$1.partial"
+	sync "$1.partial"
+	mv "$1.partial" "$1"
+	sync "${1%/*}"
 }
 
 sentence_of() { # what an answer of the server says in words
@@ -706,7 +743,7 @@ ca_of_clients() { # what containers must trust beyond the public authorities to 
 		# Without an empty --capath curl would look into the system's folder of certificates too.
 		mkdir -p "$work/empty"
 		# shellcheck disable=SC2030,SC2031  # for this one call
-		[ -z "$public" ] || (ca_file=$public && fetch healthz "$work/healthz" --retry 0 --capath "$work/empty") || system_bundle
+		[ -z "$public" ] || (ca_file=$public && fetch healthz "$work/healthz" 64000 --retry 0 --capath "$work/empty") || system_bundle
 	fi
 }
 

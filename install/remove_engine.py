@@ -32,6 +32,17 @@ def engine_answers(hands: Hands) -> bool:
         return True
     if not systemd_runs() or hands.dry:
         return False
+    return any(_started(hands) for _ in range(2))
+
+
+def _started(hands: Hands) -> bool:
+    """Start the engine, and say whether it answers; one that runs and is silent is left alone: it may have work."""
+    state = hands.heard("systemctl", "is-active", "docker.service").strip()
+    if state in ("inactive", "deactivating", "failed"):
+        # A removal that was cut off may have left an engine that is still stopping, whose socket cannot be opened
+        # again before it is gone; and after a few starts within a minute systemd refuses until it is told to forget.
+        hands.act("systemctl", "stop", "docker.socket", "docker.service", limit_s=120)
+        hands.act("systemctl", "reset-failed", "docker.socket", "docker.service", "containerd.service")
     hands.act("systemctl", "start", "docker.service", limit_s=90)
     return bool(hands.look("docker", "version", "--format", "{{.Server.Version}}", limit_s=20))
 

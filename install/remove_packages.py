@@ -81,5 +81,11 @@ def needing_by_rpm(said: str) -> set[str]:
 
 def _purge(hands: Hands, names: list[str]) -> str:
     if shutil.which("apt-get"):
+        complaint = hands.act(*QUIET, *APT, "purge", *names, limit_s=900)
+        if "dpkg was interrupted" not in complaint:
+            return complaint
+        hands.act(
+            *QUIET, "dpkg", "--configure", "-a", limit_s=900
+        )  # as it asks for; the purge says how that went
         return hands.act(*QUIET, *APT, "purge", *names, limit_s=900)
     return hands.act("rpm", "--erase", *names, limit_s=900)

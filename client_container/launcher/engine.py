@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import docker
 import docker.errors
 import requests
 
-from client_container.launcher.errors import EngineAway, EngineError, ImageMissing
+from client_container.launcher.errors import EngineAway, EngineError, EngineTooOld, ImageMissing
+
+LEAST_ENGINE = "20.10"
+LEAST_RUNC = "1.1.12"  #: the first without CVE-2024-21626, a way out of any container
 
 
 class Engine:
@@ -32,6 +36,13 @@ class Engine:
     def version(self) -> str:
         """The engine's version when this object was made."""
         return self._version
+
+    def check(self) -> None:
+        """Ask which versions answer now, which may be others than before; raises EngineTooOld and EngineAway."""
+        with translated():
+            components = self._api.version(api_version=False).get("Components") or []
+        if sentence := too_old(components):
+            raise EngineTooOld(sentence)
 
     @property
     def gateway(self) -> str:
@@ -80,6 +91,33 @@ class Engine:
         """Remove a network that no container is on."""
         with translated():
             self._api.remove_network(network_id)
+
+
+def too_old(components: Iterable[Mapping[str, Any]]) -> str:
+    """Why the parts of an engine ("Name" and "Version" each) do not hold jobs in; empty if they do. Pure.
+
+    Distributions mend old versions, as 1.1.5+ds1-1+deb12u1: which of their suffixes has which fix nobody can tell
+    from here, so such a runc passes. So does an engine that does not say what its runc is; the self-test tries it.
+    """
+    versions = {str(one.get("Name")): str(one.get("Version")) for one in components}
+    engine, runc = versions.get("Engine", ""), versions.get("runc", "")
+    if _number(engine) < _number(LEAST_ENGINE):
+        return f"The Docker engine here is {engine or 'of an unknown version'}; jobs need {LEAST_ENGINE} or later."
+    if _number(runc) and _number(runc) < _number(LEAST_RUNC) and not _DISTRIBUTIONS.search(runc):
+        return (
+            f"The Docker engine's runc is {runc}, out of which programs can break (CVE-2024-21626); "
+            f"jobs need {LEAST_RUNC} or later: update Docker."
+        )
+    return ""
+
+
+_DISTRIBUTIONS = re.compile(r"[+~-](ds|dfsg|deb|[0-9])|ubuntu|\.(el|fc|amzn)[0-9]", re.ASCII)
+
+
+def _number(version: str) -> list[int]:
+    """The numbers that a version starts with; none if it starts with something else."""
+    start = re.match(r"[0-9]+(\.[0-9]+)*", version, re.ASCII)
+    return [int(one) for one in start[0].split(".")] if start else []
 
 
 @contextlib.contextmanager

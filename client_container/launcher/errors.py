@@ -13,6 +13,10 @@ class EngineAway(EngineError):
     """No Docker engine answers."""
 
 
+class EngineTooOld(EngineError):
+    """The Docker engine has known holes in its walls."""
+
+
 class ImageMissing(EngineError):
     """The image is not on this machine."""
 

@@ -105,7 +105,8 @@ ensure_openssl() {
 	has openssl || install_packages openssl || say "Signatures are checked with openssl (Debian: openssl): without it their tests are left out."
 }
 
-# ensure_test_tools: a registry to pull from, a compiler for hostile programs, and what makes network namespaces.
+# ensure_test_tools: a registry to pull from, a compiler for hostile programs, what makes machines and networks. All at
+# once, before any test: two that install packages at the same time would stand in each other's way.
 ensure_test_tools() {
 	ensure_openssl
 	tools=
@@ -113,6 +114,8 @@ ensure_test_tools() {
 	{ has gcc && [ -e /usr/include/stdio.h ]; } || tools="$tools gcc libc6-dev"
 	has ip || tools="$tools iproute2"
 	has mmdebstrap || tools="$tools mmdebstrap"
+	PATH=$PATH:/usr/sbin has nginx || tools="$tools nginx-light"
+	has gpg || tools="$tools gpg gpg-agent"
 	# shellcheck disable=SC2086  # several words on purpose
 	[ -z "$tools" ] || install_packages $tools || say "Tests that need one of$tools are left out."
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+REPEATABLE = timedelta(hours=1)  #: how long the same request answers the same account again
 KEY_PREFIX = "dce"  #: of enrolment keys, as `dca` is of accounts' and `dcc` of containers'
 
 
@@ -20,6 +21,15 @@ class EnrolmentKey:
     def usable(self, now: datetime) -> bool:
         """Whether it still makes an account."""
         return self.left > 0 and now < self.expires
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One use of a key, or one time through the open door: the account that it makes, and whose request it was."""
+
+    account: str  #: its id, whether it is there yet or not
+    at: datetime
+    nonce: str  #: as a hash
 
 
 @dataclass(frozen=True, kw_only=True)

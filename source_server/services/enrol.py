@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from source_server.domain.account import Account, Role, key_hash, new_key
-from source_server.domain.enrolment import KEY_PREFIX, Doors, Enrolment, EnrolmentKey
-from source_server.domain.refusal import NotAllowed, TooMany, UnknownKey
+from source_server.domain.enrolment import KEY_PREFIX, Doors, Enrolment, EnrolmentKey, Entry
+from source_server.domain.refusal import NotAllowed, TooMany, Unavailable, UnknownKey
 from source_server.stores.database import Stores
+from source_server.stores.gate import AlreadyThere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,24 +37,29 @@ class Enrol:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
 
-    def __call__(self, key: str | None, *, email: str | None, host_name: str | None) -> Enrolled:
-        """Raises UnknownKey, NotAllowed (the key is used up, or has expired) or TooMany (in this hour)."""
+    def __call__(
+        self, key: str | None, *, email: str | None, host_name: str | None, nonce: str | None = None
+    ) -> Enrolled:
+        """The same key and `nonce` within an hour: the same account, with a new key in place of the earlier one.
+
+        Raises UnknownKey, NotAllowed (the key is used up, or has expired), TooMany (in this hour) or Unavailable.
+        """
         now = self._stores.clock.now()
-        if key is None:
-            self._through_the_door()
-        elif not self._stores.enrolments.use(key_hash(key), now):
-            raise self._refusal(key)
         said = Enrolment(at=now, email=email, host_name=host_name, by_key=key is not None)
-        mark = secrets.token_hex(4)
-        account = Account(
-            id=uuid.uuid4().hex,
-            name=f"lender-{mark}-{secrets.token_hex(2)}",
-            role=Role.VOLUNTEER,
-            pseudonym=f"{Role.VOLUNTEER.value}-{mark}",
-        )
-        own_key = new_key("dca")
-        self._stores.accounts.add(account, key_hash(own_key), said)
-        return Enrolled(account=account.name, key=own_key)
+        if nonce is None:
+            self._enter(key, now)
+            return self._make(uuid.uuid4().hex, said)
+        entry = Entry(account=uuid.uuid4().hex, at=now, nonce=key_hash(nonce))
+        earlier = self._entered(key, entry)
+        if earlier is None:
+            try:
+                self._enter(key, now, entry)
+                return self._make(entry.account, said)
+            except (UnknownKey, NotAllowed, TooMany):
+                earlier = self._entered(key, entry)  # the same request a moment ago
+                if earlier is None:
+                    raise
+        return self._renew(earlier, said)
 
     def make_key(self, *, uses: int, valid: timedelta) -> str:
         """A new enrolment key, shown this once."""
@@ -77,12 +83,42 @@ class Enrol:
             doors=known.doors(), this_hour=known.opened_in(now), keys=tuple(known.usable(now))
         )
 
-    def _through_the_door(self) -> None:
+    def _entered(self, key: str | None, entry: Entry) -> str | None:
+        return self._stores.enrolments.entered(key_hash(key) if key else None, entry.nonce, entry.at)
+
+    def _enter(self, key: str | None, now: datetime, entry: Entry | None = None) -> None:
+        if key is None:
+            self._through_the_door(now, entry)
+        elif not self._stores.enrolments.use(key_hash(key), now, entry):
+            raise self._refusal(key)
+
+    def _make(self, account_id: str, said: Enrolment) -> Enrolled:
+        mark = secrets.token_hex(4)
+        account = Account(
+            id=account_id,
+            name=f"lender-{mark}-{secrets.token_hex(2)}",
+            role=Role.VOLUNTEER,
+            pseudonym=f"{Role.VOLUNTEER.value}-{mark}",
+        )
+        key = new_key("dca")
+        try:
+            self._stores.accounts.add(account, key_hash(key), said)
+        except AlreadyThere:  # a repeat of this request was faster: its answer counts
+            raise Unavailable("The same was asked twice at once; send the same request again.") from None
+        return Enrolled(account=account.name, key=key)
+
+    def _renew(self, account_id: str, said: Enrolment) -> Enrolled:
+        key = new_key("dca")
+        account = self._stores.accounts.renew(account_id, key_hash(key))
+        if account is None:  # the first request took its use and got no further
+            return self._make(account_id, said)
+        return Enrolled(account=account.name, key=key)
+
+    def _through_the_door(self, now: datetime, entry: Entry | None) -> None:
         doors = self._stores.enrolments.doors()
         if not doors.open:
             raise UnknownKey("This server asks for an enrolment key: its operator hands them out.")
-        now = self._stores.clock.now()
-        if not self._stores.enrolments.count_open(now, at_most=doors.per_hour):
+        if not self._stores.enrolments.count_open(now, entry, at_most=doors.per_hour):
             raise TooMany(
                 f"{doors.per_hour} have enrolled within this hour, which is the most: try again in the next."
             )

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import IO
 
 from source_server.domain.image import StoredImage
-from source_server.domain.refusal import NotFound, Unavailable
+from source_server.domain.refusal import NotFound
 from source_server.image_archive import read_archive, write_untagged
+from source_server.services.readers import Readers
 from source_server.stores.database import Stores
 from source_server.stores.images import Incoming
 
 FRESH_S = 2.0  #: how old what claims are told may be
 ABANDONED = timedelta(days=1)  #: a file without a record is not being written any more after that
 MOST_READERS = 8  #: at once in one process: the other threads are for heartbeats and claims
+EACH = 3  #: of them of one account
 
 
 class Images:
@@ -30,7 +32,7 @@ class Images:
         self._lock = threading.Lock()
         self._known: Mapping[str, StoredImage] = {}
         self._known_until = float("-inf")
-        self._readers = threading.Semaphore(MOST_READERS)
+        self._readers = Readers(MOST_READERS, each=EACH)
 
     def add(self, path: Path) -> tuple[StoredImage, bool]:
         """Store the archive at `path`, its tags taken off; the image, and whether it was new. Raises BadArchive."""
@@ -78,20 +80,14 @@ class Images:
             return {one: self._known[one] for one in wanted if one in self._known}
 
     @contextmanager
-    def reading(self, image_id: str) -> Iterator[tuple[StoredImage, IO[bytes]]]:
-        """An image and its archive; raises NotFound, and Unavailable while too many read."""
-        if not self._readers.acquire(blocking=False):
-            raise Unavailable("Many are fetching images just now; send the same request again.")
-        try:
+    def reading(self, image_id: str, account: str) -> Iterator[tuple[StoredImage, IO[bytes]]]:
+        """An image and its archive; raises NotFound, and Unavailable while too many read, or this account does."""
+        with self._readers.place(account):
             found = self._stores.images.open(image_id)
             if found is None:
                 raise NotFound(f"There is no image {image_id} here.")
-            try:
+            with found[1]:
                 yield found
-            finally:
-                found[1].close()
-        finally:
-            self._readers.release()
 
 
 class _Counted:

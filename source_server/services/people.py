@@ -67,10 +67,10 @@ class People:
             raise UnknownKey("This account's key is not known here.")
         return account
 
-    def somebody(self, key: str | None) -> None:
-        """Raises UnknownKey unless this is the key of a container or an account."""
-        if key is None or self._stores.containers.find_by_key(key_hash(key)) is None:
-            self.anyone(key)
+    def somebody(self, key: str | None) -> str:
+        """The id of the account whose key this is, or whose container's; raises UnknownKey."""
+        container = self._stores.containers.find_by_key(key_hash(key)) if key else None
+        return self.anyone(key).id if container is None else container.account
 
     def container(self, key: str | None) -> Container:
         """The container whose own key this is; raises UnknownKey."""

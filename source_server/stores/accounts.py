@@ -42,6 +42,14 @@ class Accounts:
         """Give the account a new key, which ends the earlier one; False when there is no such account."""
         return self._gate.update_one({"name": name}, {"$set": {"key_hash": key_hash}})
 
+    def renew(self, account_id: str, key_hash: str) -> Account | None:
+        """Give the account with this id a new key, which ends the earlier one; None when there is no such account."""
+        query = {"_id": account_id}
+        if not self._gate.update_one(query, {"$set": {"key_hash": key_hash}}):
+            return None
+        found = self._gate.find_one(query)
+        return None if found is None else _account(found)
+
     def find_by_key(self, key_hash: str) -> Account | None:
         """The account whose key has this hash, or None."""
         found = self._gate.find_one({"key_hash": key_hash})

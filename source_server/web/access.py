@@ -92,9 +92,9 @@ def any_account() -> Account:
     return services().people.anyone(bearer())
 
 
-def any_key() -> None:
-    """Somebody who is known calls: a container or an account; raises UnknownKey."""
-    services().people.somebody(bearer())
+def any_key() -> str:
+    """The id of the account that calls, by itself or by a container; raises UnknownKey."""
+    return services().people.somebody(bearer())
 
 
 def calling_container() -> Container:

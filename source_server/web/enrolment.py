@@ -24,6 +24,12 @@ Email = Annotated[
     ),
 ]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Nonce = Annotated[
+    str,
+    AfterValidator(
+        wire.matching(r"[0-9A-Fa-f-]{32,64}", "must have 32 to 64 hexadecimal digits and hyphens")
+    ),
+]
 
 
 class EnrolBody(wire.Lenient):
@@ -32,11 +38,12 @@ class EnrolBody(wire.Lenient):
     key: Key | None = None
     email: Email | None = None
     host_name: wire.Name | None = None
+    nonce: Nonce | None = None
 
 
 @blueprint.post("/enrol")
 def enrol() -> tuple[Response, int]:
-    """Make a volunteer's account; its key is shown this once."""
+    """Make a volunteer's account; its key is shown this once. Repeatable with a nonce."""
     body = wire.parse(EnrolBody, request.get_data())
-    made = services().enrol(body.key, email=body.email, host_name=body.host_name)
+    made = services().enrol(body.key, email=body.email, host_name=body.host_name, nonce=body.nonce)
     return jsonify(account=made.account, key=made.key), 201

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import ExitStack
+from datetime import datetime, timezone
 
-from flask import Blueprint, Response, request, send_file
+from flask import Blueprint, Response, request
 
 from source_server.domain.refusal import BadInput
 from source_server.release.shelf import INSTALLER, SUMS
 from source_server.services.releases import CURRENT
 from source_server.web.access import services
+from source_server.web.streams import streamed
 
 blueprint = Blueprint("releases", __name__)
 
@@ -26,14 +30,23 @@ def install_script() -> Response:
 @blueprint.get("/releases/<version>/<name>")
 def release_file(version: str, name: str) -> Response:
     """One file of a release; ranges and conditions are honoured."""
-    path = services().releases.file(version, name)
     if name == INSTALLER:
         return _installer(version)
-    kind = "text/plain" if name == SUMS else "application/octet-stream"
     # The type is said, so that nobody guesses that a tar.gz is a tar in another encoding and unpacks it on the way.
-    answer = send_file(path, mimetype=kind, conditional=True, etag=True)
-    answer.headers["Cache-Control"] = "no-cache" if version == CURRENT else "public, max-age=3600"
-    return answer
+    kind = "text/plain" if name == SUMS else "application/octet-stream"
+    with ExitStack() as held:
+        content = held.enter_context(services().releases.reading(version, name))
+        found = os.fstat(content.fileno())
+        answer = streamed(
+            content,
+            held,
+            kind=kind,
+            length=found.st_size,
+            etag=f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}",
+            modified=datetime.fromtimestamp(int(found.st_mtime), timezone.utc),
+        )
+        answer.headers["Cache-Control"] = "no-cache" if version == CURRENT else "public, max-age=3600"
+        return answer
 
 
 def _installer(version: str) -> Response:

@@ -58,6 +58,28 @@ def make_hostile_image(engine: docker.DockerClient, scratch: Path) -> str:
     return str(engine.images.get(tag).id)
 
 
+def make_odd_image(engine: docker.DockerClient, entries: dict[str, Any], *changes: str) -> str:
+    """Id of an image with these only: bytes for a file, text for a link, None for a folder, or a type of tarfile's."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, what in {"odd": uuid.uuid4().hex.encode() + b".", **entries}.items():
+            info = tarfile.TarInfo(name)
+            info.mode = 0o755
+            if what is None:
+                info.type = tarfile.DIRTYPE
+            elif isinstance(what, str):
+                info.type, info.linkname = tarfile.SYMTYPE, what
+            elif len(what) == 1:
+                info.type = what
+            else:
+                info.size = len(what)
+            archive.addfile(info, io.BytesIO(what) if info.isreg() else None)
+    tag = uuid.uuid4().hex[:12]
+    repository = "dockercomp-test/odd"
+    engine.api.import_image_from_data(out.getvalue(), repository=repository, tag=tag, changes=list(changes))
+    return str(engine.images.get(f"{repository}:{tag}").id)
+
+
 @dataclass(frozen=True)
 class LocalImage:
     id: str

@@ -225,6 +225,61 @@ def test_a_disk_that_is_nearly_full_takes_no_image(
         host.load(saved, image)
 
 
+def test_a_disk_without_room_for_more_files_takes_no_image(
+    host: Host, make_image: Any, archive_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = make_image()
+    saved = untagged(archive_of(image), tmp_path)
+    docker("rmi", "--force", image)
+    monkeypatch.setattr(host.engine, "free_inodes", lambda: 20_001)
+
+    with pytest.raises(Refusal, match=r"2 files, and the disk has room for 20001") as refused:
+        host.load(saved, image)
+
+    assert refused.value.code == "image_too_large" and host.images.find(image) is None
+    assert not host.images._arriving, "nothing is kept of what was to arrive"
+
+
+def test_an_image_of_empty_files_is_remembered_with_the_room_that_it_takes(
+    host: Host, archive_of: Any, tmp_path: Path
+) -> None:
+    content = tar({f"{secrets.token_hex(8)}/": None for _ in range(100)})
+    image = docker("import", "--change", f"LABEL {LABEL}", "-", stdin=content)
+    saved = untagged(archive_of(image), tmp_path)
+    docker("rmi", "--force", image)
+
+    host.load(saved, image)
+
+    try:
+        [one] = host.images.brought()
+        assert one.size == 100 * 4096
+    finally:
+        assert host.images.remove_all() == [image]
+
+
+def test_an_image_that_cannot_be_removed_does_not_keep_the_others(
+    host: Host, make_image: Any, archive_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [make_image() for _ in range(2)]
+    saved = {image: untagged(archive_of(image), tmp_path) for image in images}
+    for image in images:
+        docker("rmi", "--force", image)
+    for image in images:
+        host.now += 1
+        host.load(saved[image], image)
+    remove = host.engine.remove
+
+    def hang(name: str) -> bool:
+        if name == images[0]:
+            raise EngineError("It hangs.")
+        return remove(name)
+
+    monkeypatch.setattr(host.engine, "remove", hang)
+    host.policy = Policy(image_size=50 * MB, images=0)
+
+    assert host.images.trim() == [images[1]]
+
+
 def test_an_image_that_was_here_before_is_used_and_never_removed(
     host: Host, make_image: Any, archive_of: Any, tmp_path: Path
 ) -> None:

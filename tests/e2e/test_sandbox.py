@@ -18,8 +18,9 @@ import docker
 import pytest
 from launching import wait_for
 from parts import require
-from sandboxes import POLICY, Host, Told, lent_host
+from sandboxes import POLICY, Host, Told, lent_host, make_odd_image
 
+from client_container.launcher.errors import EngineAway
 from client_container.launcher.jobs.cgroups import ROOT
 from client_container.launcher.line.wire import GivenFile
 
@@ -424,6 +425,97 @@ def test_an_image_that_declares_a_volume_is_refused(engine: docker.DockerClient,
             assert end["code"] == "not_allowed" and "VOLUME" in end["refused"]
     finally:
         engine.images.remove(image.id, force=True)
+
+
+@pytest.mark.parametrize(
+    ("entries", "change", "sentence"),
+    [
+        ({"out": b"a file"}, None, "No container can be made"),
+        ({"tmp": b"a file"}, None, "No container can be made"),
+        ({"out": "/proc"}, None, "No container can be made"),
+        ({"work": b"a file"}, "WORKDIR /work", "No container can be made"),
+        ({"etc/passwd": "/etc/passwd"}, None, "No container can be made"),
+        ({"etc/passwd": None}, None, "no plain file"),
+        ({"etc/passwd": "/out/x"}, None, "leads elsewhere"),
+        ({"etc/group": "../a", "a": "dev/shm"}, None, "leads elsewhere"),
+        ({}, "WORKDIR /proc/self/fd/8", "WORKDIR"),
+    ],
+)
+def test_an_image_that_no_container_can_be_made_of_is_refused_without_the_engines_words(
+    engine: docker.DockerClient, entries: dict[str, Any], change: str | None, sentence: str
+) -> None:
+    image = make_odd_image(engine, entries, *filter(None, [change]))
+    try:
+        with lent_host(engine, image) as host:
+            end = host.run("cat").end
+            assert end.get("code") == "not_allowed" and sentence in end["refused"], end
+            assert str(host.home) not in end["refused"]
+            assert not host.containers(engine)
+    finally:
+        engine.images.remove(image, force=True)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"etc/passwd": "../usr/users", "usr/users": b"# nobody", "etc/group": "/nowhere"},
+        {"etc": "/tmp"},  # the engine puts a folder in its place
+        {"etc": b"a file"},
+    ],
+)
+def test_an_image_whose_users_are_behind_links_of_its_own_is_run(
+    engine: docker.DockerClient, entries: dict[str, Any]
+) -> None:
+    image = make_odd_image(engine, entries)
+    try:
+        with lent_host(engine, image) as host:
+            assert host.run("cat").end["exit_code"] == 127, "there is no program in it"
+    finally:
+        engine.images.remove(image, force=True)
+
+
+def test_two_slots_that_ask_at_the_same_time_do_not_both_get_the_last_place(
+    engine: docker.DockerClient, hostile_image: str
+) -> None:
+    with lent_host(engine, hostile_image) as host:
+        host.policy = replace(POLICY, containers=1, memory=96 * 2**20)
+        both = threading.Barrier(2)
+        find = host.images.find
+
+        def at_once(reference: str) -> Any:
+            both.wait(20)
+            return find(reference)
+
+        host.images.find = at_once  # type: ignore[method-assign]
+        started = [host.start(host.request("sleep", "1"), slot=slot) for slot in (0, 1)]
+        for _, thread in started:
+            thread.join(30)
+
+        assert sorted(str(told.end.get("code")) for told, _ in started) == ["None", "busy"]
+
+
+def test_a_container_that_cannot_be_removed_does_not_keep_the_others(
+    engine: docker.DockerClient, hostile_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lent_host(engine, hostile_image) as host:
+        labels = {**host.labels, "dockercomp.kind": "job"}
+        for _ in range(3):
+            engine.containers.create(hostile_image, labels=labels)
+        jobs_engine = host.jobs._around.engine
+        remove, asked = jobs_engine.remove, []
+
+        def hang_once(container: str, **rest: Any) -> None:
+            asked.append(rest)
+            if len(asked) == 1:
+                raise EngineAway("It hangs.")
+            remove(container, **rest)
+
+        monkeypatch.setattr(jobs_engine, "remove", hang_once)
+        host.jobs.sweep()
+
+        assert len(host.containers(engine)) == 1 and asked == [{"within": 10}] * 3
+        host.jobs.sweep()
+        assert not host.containers(engine)
 
 
 def test_all_jobs_of_the_host_are_in_one_group_with_the_volunteers_totals(

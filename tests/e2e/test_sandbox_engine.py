@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import docker
 import pytest
 from launching import wait_for
 from parts import require
-from sandboxes import Host, lent_host, make_hostile_image
+from sandboxes import Host, lent_host, make_hostile_image, make_odd_image
 
 pytestmark = pytest.mark.docker
 
@@ -102,6 +103,20 @@ def alive(marked: str) -> bool:
             if marked.encode() in path.read_bytes():
                 return True
     return False
+
+
+@pytest.mark.parametrize("file", ["etc/passwd", "etc/group"])
+def test_an_image_that_would_make_the_engine_wait_for_ever_is_never_started(
+    own_engine: OwnEngine, file: str
+) -> None:
+    client = own_engine.client()
+    image = make_odd_image(client, {file: tarfile.FIFOTYPE})
+
+    with lent_host(client, image, engine_at=own_engine.url) as host:
+        began = time.monotonic()
+        end = host.run("cat").end
+        assert end.get("code") == "not_allowed" and "no plain file" in end["refused"], end
+        assert time.monotonic() - began < 30 and not host.containers(client)
 
 
 def test_an_engine_killed_under_a_job_is_told_and_nothing_goes_on_running(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -29,8 +30,9 @@ from isolated import (
 from launching import wait_for
 from parts import require
 
+from client_container.launcher import engine as engine_module
 from client_container.launcher.engine import Engine
-from client_container.launcher.errors import LauncherError
+from client_container.launcher.errors import EngineTooOld, LauncherError
 from client_container.launcher.wall.firewall import FirewallError
 from client_container.launcher.wall.network import LOOK_S, NetworkInTheWay, Wall
 
@@ -441,6 +443,18 @@ print(Family.find("iptables").read()["DOCKERCOMP-caps-F"])
 wall.remove()
 print(Family.find("iptables").read().get("DOCKERCOMP-caps-F"))
 """
+
+
+def test_an_engine_is_asked_for_its_version_each_time(
+    engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Engine()
+    asked.check()
+
+    monkeypatch.setattr(engine_module, "LEAST_ENGINE", "1000.0")
+
+    with pytest.raises(EngineTooOld, match=re.escape(engine.version()["Version"])):
+        asked.check()
 
 
 @pytest.mark.parametrize("flavour", ["nft", "legacy"])

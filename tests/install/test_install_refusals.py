@@ -315,6 +315,41 @@ def test_enrolment_that_the_server_refuses_is_told_in_its_own_words(bare: Machin
     bare.sh(UNTOUCHED)
 
 
+def test_a_key_for_one_machine_is_not_lost_when_a_later_step_fails(bare: Machine, lab: Lab) -> None:
+    file = lab.folder / "once.key"
+    lab.product.run("dockercomp-server", "enrol", "key", "--uses", "1", "--key-file", str(file))
+    bare.put("/root/once.key", file.read_text(), mode="0600")
+    # An engine that says its version and cannot be started.
+    fake = "#!/bin/sh\ncase $1 in --version) echo 'Docker version 24.0.7, build 1';; *) echo 24.0.7;; esac\n"
+    bare.put("/usr/local/bin/docker", fake, mode="0755")
+
+    for _ in range(2):
+        done = line(bare, "--yes", "--disk", "1g", "--key-file", "/root/once.key")
+        assert done.status == 1 and "This step failed: Docker engine." in done.output, done.output
+        kept = bare.sh("cd /etc/dockercomp && ls && stat -c '%a %U' account.key && head -c 4 account.key")
+        assert kept.split() == ["account.key", "600", "root", "dca_"]
+
+    bare.sh("rm /usr/local/bin/docker; ! grep -q dca_ /var/log/dockercomp-install.log")
+    gone = line(bare, "--uninstall", "--yes")
+    assert gone.status == 0, gone.output
+    bare.sh(UNTOUCHED)
+
+
+def test_a_piped_script_runs_no_file_of_the_folder_and_asks_before_it_takes_away(bare: Machine) -> None:
+    bare.sh("id ada 2>/dev/null || useradd ada; echo 'ada ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ada")
+    bare.sh("mkdir -p /srv/planted /var/lib/dockercomp")
+    bare.put("/srv/planted/sh", "touch /srv/planted/ran\nown_server='x'\nmain\n")
+    uninstall = "cd /srv/planted && curl -fsSL $SERVER/install.sh | sh -s -- --uninstall"
+
+    asked = bare.try_(f'su -s /bin/sh ada -c "{uninstall}"')
+
+    assert asked.status == 2 and "There is no terminal to ask on." in asked.output, asked.output
+    bare.sh("test -d /var/lib/dockercomp && test ! -e /srv/planted/ran")
+    agreed = bare.try_(f'su -s /bin/sh ada -c "{uninstall} --yes"')
+    assert agreed.status == 0, agreed.output
+    bare.sh(f"{UNTOUCHED} && test ! -e /srv/planted/ran && rm -r /srv/planted /etc/sudoers.d/ada")
+
+
 def at(lab: Lab, mirror: str) -> tuple[str, str]:
     return "--server", f"{lab.mirror_url}/{mirror}"
 

@@ -181,6 +181,45 @@ def test_it_goes_on_after_a_reboot(lent: Lent, work: Work) -> None:
     work.wait(work.submit(), done=ROWS)
 
 
+def test_an_update_that_cannot_be_finished_leaves_the_launcher_as_it_is(lent: Lent, work: Work) -> None:
+    lent.lend(work)
+    machine, lock = lent.machine, "/opt/dockercomp/payload/locks/launcher.txt"
+
+    machine.sh(f"cp {lock} /root/lock && echo 'no-such-thing @ file:///no/such/thing' >>{lock}")
+    broken = machine.try_(THE_LINE)
+    machine.sh("systemctl restart dockercomp-launcher")
+    whole_again(machine)
+    machine.sh(f"cp /root/lock {lock} && {THE_LINE}")
+
+    assert broken.status == 1 and "This step failed: Launcher." in broken.output, broken.output
+    assert machine.sh("cd /opt/dockercomp && ls -d launcher*") == "launcher"
+    whole_again(machine)
+
+
+def test_the_volunteers_words_hold_on_the_machine(lent: Lent, work: Work) -> None:
+    lent.lend(work)
+    machine = lent.machine
+
+    machine.sh("dockercomp-volunteer self-test")
+    machine.sh("sed -e 's/^containers = .*/containers = 1/' /etc/dockercomp/policy.toml >/root/mine.toml")
+    machine.sh(f"{THE_LINE} --policy /root/mine.toml --projects sums,others --auto-update")
+
+    assert machine.status()["wanted"] == 1
+    assert "others" in machine.sh("cat /etc/dockercomp/policy.toml")
+    assert machine.sh("systemctl is-active dockercomp-update.timer") == "active"
+    machine.sh(THE_LINE)
+    assert machine.try_("systemctl cat dockercomp-update.timer").status != 0
+    work.wait(work.submit(), done=ROWS)
+
+
+def test_only_the_launcher_itself_speaks_to_systemd(lent: Lent, work: Work) -> None:
+    lent.lend(work)
+
+    said = lent.machine.sh("journalctl --no-pager -o cat -u dockercomp-launcher")
+
+    assert "reception only permitted for main PID" not in said, said[-3000:]
+
+
 def test_taken_back_the_machine_is_as_it_was_and_others_things_are_untouched(lent: Lent, work: Work) -> None:
     lent.lend(work)
     rule = "FORWARD -s 203.0.113.1 -j DROP"  # of theirs; a reboot forgets it

@@ -16,6 +16,12 @@ INSTALL = Path(__file__).parents[2] / "install"
 RECEIPT = "python3 /opt/dockercomp/payload/install/receipt.py"
 REMOVE = "python3 /opt/dockercomp/payload/install/remove.py"
 CLOSING = "python3 /root/remove/remove.py"  #: a copy that outlives the first one
+#: A removal that is killed, with all its children, as soon as the package manager has begun to remove.
+KILLED_IN_DPKG = f"""
+setsid {CLOSING} --purge --yes & removal=$!
+until grep -qsa '/dpk[g].--status-fd' /proc/[0-9]*/cmdline || ! kill -0 $removal; do sleep 0.02; done
+kill -KILL -$removal && wait $removal
+"""
 ENGINE = f"""
 {RECEIPT} engine-before
 {RECEIPT} packages-before docker
@@ -133,6 +139,7 @@ def test_all_that_came_goes_even_when_the_removal_is_killed_again_and_again(bare
 
     for seconds in (0.3, 0.7, 1.5, 3):
         bare.try_(f"timeout -s KILL {seconds} {CLOSING} --purge --yes")
+    bare.try_(KILLED_IN_DPKG)
     done = finish(bare, "--purge --yes")
 
     assert done.status == 0, done.output

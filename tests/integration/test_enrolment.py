@@ -64,6 +64,66 @@ def test_of_many_at_once_one_gets_the_last_use(app: Any, service: Enrol, raw: An
     assert raw.accounts.count_documents({"enrolment": {"$exists": True}}) == 2
 
 
+def test_after_a_lost_answer_the_same_request_gives_the_same_account_and_another_key(
+    app: Any, service: Enrol, raw: Any
+) -> None:
+    key, nonce = service.make_key(uses=1, valid=WEEK), "4f2a" * 8
+
+    lost, again = (post(app, key=key, nonce=nonce) for _ in range(2))
+    another = post(app, key=key, nonce="beef" * 8)
+
+    assert (lost.status_code, again.status_code, another.status_code) == (201, 201, 403)
+    assert lost.get_json()["account"] == again.get_json()["account"]
+    keys = [one.get_json()["key"] for one in (lost, again)]
+    known = [
+        app.test_client().get("/containers", headers={"Authorization": f"Bearer {one}"}).status_code
+        for one in keys
+    ]
+    assert known == [401, 200]
+    assert nonce not in str(list(raw.enrolments.find()))
+
+
+def test_a_request_is_the_same_for_an_hour(app: Any, service: Enrol, raw: Any) -> None:
+    key, nonce = service.make_key(uses=2, valid=WEEK), "4f2a" * 8
+    first = post(app, key=key, nonce=nonce).get_json()
+    hour_ago = service._stores.clock.now() - timedelta(minutes=61)
+    raw.enrolments.update_one({"kind": "key"}, {"$set": {"entries.0.at": hour_ago}})
+
+    second, third = (post(app, key=key, nonce=nonce).get_json() for _ in range(2))
+
+    assert first["account"] != second["account"] == third["account"]
+
+
+def test_a_use_that_was_taken_by_a_request_that_got_no_further_is_not_lost(
+    app: Any, service: Enrol, raw: Any
+) -> None:
+    key, nonce = service.make_key(uses=1, valid=WEEK), "4f2a" * 8
+    post(app, key=key, nonce=nonce)
+    raw.accounts.delete_many({"enrolment": {"$exists": True}})
+
+    assert post(app, key=key, nonce=nonce).status_code == 201
+
+
+def test_the_same_request_many_times_at_once_makes_one_account(app: Any, service: Enrol, raw: Any) -> None:
+    key = service.make_key(uses=5, valid=WEEK)
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = set(pool.map(lambda _: post(app, key=key, nonce="4f2a" * 8).status_code, range(8)))
+
+    assert 201 in statuses <= {201, 503}
+    assert raw.accounts.count_documents({"enrolment": {"$exists": True}}) == 1
+    assert raw.enrolments.find_one({"kind": "key"})["left"] == 4
+
+
+def test_through_the_open_door_a_repeat_is_not_counted(app: Any, service: Enrol) -> None:
+    service.open(per_hour=1)
+    first, again = (post(app, nonce="4f2a" * 8) for _ in range(2))
+
+    assert first.get_json()["account"] == again.get_json()["account"]
+    assert post(app, nonce="beef" * 8).status_code == 429
+    assert post(app, nonce="guessed").status_code == 400
+
+
 def test_an_expired_key_says_so_and_an_unknown_one_is_unknown(app: Any, service: Enrol, raw: Any) -> None:
     key = service.make_key(uses=1, valid=WEEK)
     raw.enrolments.update_one({"kind": "key"}, {"$set": {"expires": service._stores.clock.now()}})

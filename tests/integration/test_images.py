@@ -90,14 +90,10 @@ def test_what_is_not_here_is_404(volunteer: Any, name: str) -> None:
     assert volunteer().call("GET", f"/images/{name}.tar").status_code == 404
 
 
-def test_readers_leave_threads_for_the_others(
-    app: Any, image: Any, volunteer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readers_leave_threads_for_the_others(app: Any, image: Any, volunteer: Any, new_key: Any) -> None:
     who, path = volunteer(), f"/images/{image.id}.tar"
-    slow = [
-        who._http.get(path, headers={"Authorization": f"Bearer {who.key}"})
-        for _ in range(service.MOST_READERS)
-    ]
+    readers = [volunteer(account_key=new_key("volunteer")) for _ in range(service.MOST_READERS)]
+    slow = [one._http.get(path, headers={"Authorization": f"Bearer {one.key}"}) for one in readers]
 
     one_more = who.call("GET", path)
     for reader in slow:
@@ -108,6 +104,20 @@ def test_readers_leave_threads_for_the_others(
         assert who.call("GET", "/images/sha256:0.tar").status_code == 404
         assert who.call("HEAD", path).status_code == 200
         assert who.call("GET", path).status_code == 200
+
+
+def test_one_account_does_not_take_all_places_of_readers(image: Any, volunteer: Any, new_key: Any) -> None:
+    greedy, other, path = volunteer(), volunteer(account_key=new_key("volunteer")), f"/images/{image.id}.tar"
+    keys = [greedy.key, greedy.account_key] * service.EACH  # its containers and itself count together
+    answers = [greedy._http.get(path, headers={"Authorization": f"Bearer {key}"}) for key in keys]
+
+    statuses = [one.status_code for one in answers]
+    others = other.call("GET", path).status_code
+    for one in answers:
+        one.close()
+
+    assert statuses == [200] * service.EACH + [503] * service.EACH and others == 200
+    assert greedy.call("GET", path).status_code == 200
 
 
 def test_a_task_needs_the_architecture_of_its_image_whichever_came_first(

@@ -8,6 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,116 @@ def test_the_installer_is_filled_in_at_exactly_three_places() -> None:
         "@RELEASE_KEY@": 1,
         "@FINGERPRINT@": 1,
     }
+
+
+def shell(commands: str, *, folder: Path, file: bool = False, path: Path | None = None) -> Any:
+    """Commands with the installer's functions, which run nothing by themselves: piped into sh, or as a file's."""
+    text = SCRIPT.replace('\nmain "$@"\n', f'\nwork={folder}\n{commands}\nexit\nmain "$@"\n')
+    (folder / "install-it").write_text(text)
+    return subprocess.run(
+        ["sh", *(["./install-it"] if file else [])],
+        input="" if file else text,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]},
+    )
+
+
+def test_for_sudo_a_piped_script_is_fetched_again_and_a_file_called_sh_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sh").write_text(SCRIPT.replace("set -eu", "echo planted"))
+    commands = """server=https://server.test; fetch() { printf 'main "$@"\\n' >"$2"; }; own_copy"""
+
+    assert shell(commands, folder=tmp_path).stdout == f"{tmp_path}/install.sh\n"
+    assert shell(commands, folder=tmp_path, file=True).stdout == "./install-it\n"
+
+
+def test_sudo_agrees_to_a_plan_that_was_shown_and_to_no_removal_that_nobody_was_asked_about(
+    tmp_path: Path,
+) -> None:
+    def handed_over(options: str) -> str:
+        stubs = 'id() { echo 1000; }; has() { :; }; own_copy() { echo "$0"; }; sudo() { echo "$*"; }'
+        done = shell(f"{stubs}; parse {options}; check_options; become_root", folder=tmp_path, file=True)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    assert "--yes" not in handed_over("--uninstall --purge")
+    assert "--yes" in handed_over("--uninstall --yes")
+    proxied = handed_over("--server https://server.test --proxy http://ada:secret@proxy.test:3128")
+    assert "--yes" in proxied and "secret" not in proxied
+    assert (tmp_path / "proxy").read_text() == "http://ada:secret@proxy.test:3128\n"
+    told = f'DOCKERCOMP_INSTALL_PROXY_FILE={tmp_path}/proxy; parse; printf %s "$proxy"'
+    assert "ada:secret@" in shell(told, folder=tmp_path).stdout
+
+
+def test_the_password_of_a_proxy_is_not_among_the_words_of_a_command(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "curl").write_text('#!/bin/sh\necho "$@"\n')
+    (programs / "curl").chmod(0o755)
+    # The script has the system's folders of programs last.
+    settings = "server=https://server.test; ca_file=; proxy=http://ada:secret@proxy.test:3128"
+
+    done = shell(f"{settings}; fetch thing {tmp_path}/thing 1000", folder=tmp_path, path=programs)
+
+    assert "https://server.test/thing" in done.stdout and "secret" not in done.stdout, done
+    assert "--max-time 120" in done.stdout
+    config = tmp_path / "curl.conf"
+    assert config.read_text() == 'proxy = "http://ada:secret@proxy.test:3128"\n'
+    assert config.stat().st_mode & 0o777 == 0o600
+
+
+@contextmanager
+def endless_answers() -> Iterator[str]:
+    """The URL of a server that never stops to answer, and does not say how long the answer is."""
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(5000):
+                    self.wfile.write(b"x" * 10_000)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_answer_without_end_is_cut_off_and_not_kept(tmp_path: Path) -> None:
+    with endless_answers() as url:
+        settings = f"server={url}; ca_file=; proxy="
+        done = shell(f"{settings}; fetch thing {tmp_path}/thing 20000 --noproxy '*'", folder=tmp_path)
+
+    assert done.returncode != 0
+    assert not (tmp_path / "thing").exists()
+
+
+def test_a_key_is_kept_whole_and_for_root_alone(tmp_path: Path) -> None:
+    done = shell(f"keep {tmp_path}/account.key dca_1", folder=tmp_path)
+
+    kept = tmp_path / "account.key"
+    assert done.returncode == 0 and kept.read_text() == "dca_1\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "account.key.partial").exists()
+
+
+def test_no_package_manager_finds_a_key_whose_fingerprint_was_not_compared() -> None:
+    for system, final, check in (
+        ("debian", "dest: /etc/apt/keyrings/docker.asc", "ansible.builtin.assert"),
+        ("redhat", "dest: /etc/pki/rpm-gpg/RPM-GPG-KEY-docker", "ansible.builtin.rpm_key"),
+    ):
+        text = (ROOT / f"playbooks/roles/docker/tasks/repository-{system}.yml").read_text()
+        assert text.index("docker.asc.unchecked") < text.index(check) < text.index(final)
 
 
 def test_the_playbooks_are_valid() -> None:

@@ -167,10 +167,34 @@ def test_a_bomb_is_left_as_soon_as_it_is_larger_than_there_is_room_for() -> None
 
 def test_the_bound_is_for_all_layers_together() -> None:
     image_id, archive = old_archive(BASE, TOP)
+    room = checked(image_id, archive).room
 
-    assert checked(image_id, archive, most=len(BASE) + len(TOP)).size == len(BASE) + len(TOP)
+    assert checked(image_id, archive, most=room).size == len(BASE) + len(TOP)
     with pytest.raises(TooLarge):
-        checked(image_id, archive, most=len(BASE) + len(TOP) - 1)
+        checked(image_id, archive, most=room - 1)
+
+
+def test_folders_links_and_empty_files_take_room_too() -> None:
+    names = {f"d{n}/": None for n in range(300)} | {f"e{n}": b"" for n in range(300)}
+    image_id, archive = old_archive(tar({**names, "link": "e1", "file": b"x" * 4097}))
+
+    found = checked(image_id, archive)
+
+    assert found.room == 601 * 4096 + 2 * 4096
+    assert found.entries == 602
+    with pytest.raises(TooLarge):
+        checked(image_id, archive, most=found.room - 1)
+
+
+def test_files_are_counted_over_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id, archive = old_archive(BASE, TOP)
+    entries = checked(image_id, archive).entries
+
+    monkeypatch.setattr("client_container.launcher.images.archive.MOST_ENTRIES", entries)
+    assert checked(image_id, archive).entries == entries
+    monkeypatch.setattr("client_container.launcher.images.archive.MOST_ENTRIES", entries - 1)
+    with pytest.raises(BadArchive, match="files"):
+        checked(image_id, archive)
 
 
 def entry(kind: bytes, size: int = 0, data: bytes = b"", name: str = "f") -> bytes:

@@ -15,7 +15,7 @@ import pytest
 
 from client_container.launcher.errors import EngineAway
 from client_container.launcher.service.control import ControlError, ControlServer, ask
-from client_container.launcher.service.notify import notify
+from client_container.launcher.service.notify import Notifier
 
 
 def refuse(_request: Any) -> Any:
@@ -127,14 +127,17 @@ def test_a_socket_that_a_dead_launcher_left_is_replaced(tmp_path: Path) -> None:
     server.stop()
 
 
-def test_systemd_is_told_where_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_is_told_where_it_listens_and_programs_that_we_start_do_not_know_where(
+    tmp_path: Path,
+) -> None:
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "PATH": "/bin"}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify = Notifier(environment)
 
         notify("READY=1", "STATUS=fine")
 
         assert manager.recv(100) == b"READY=1\nSTATUS=fine"
+        assert environment == {"PATH": "/bin"}
     notify("WATCHDOG=1")
-    monkeypatch.delenv("NOTIFY_SOCKET")
-    notify("WATCHDOG=1")
+    Notifier({})("WATCHDOG=1")

@@ -22,7 +22,16 @@ from client_container.launcher.wall.firewall import (
     parse,
     removing_script,
 )
-from client_container.launcher.wall.network import Addresses, Place, name_servers, network_config, targets
+from client_container.launcher.wall.network import (
+    MOST_ADDRESSES,
+    Addresses,
+    Place,
+    Wall,
+    believed,
+    name_servers,
+    network_config,
+    targets,
+)
 
 WALL = layout("default")
 SERVER = Target("203.0.113.7", "tcp", 443)
@@ -220,6 +229,86 @@ def test_a_loopback_address_is_no_address_of_a_server() -> None:
     names.answers = ["127.0.1.1"]
 
     assert Addresses("s.example", names, Clock()).current() == []
+
+
+NEVER = ["127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "0.1.2.3", "240.0.0.1", "255.255.255.255"]
+PRIVATE = ["10.0.0.5", "172.17.0.1", "192.168.1.1", "100.100.100.200"]
+
+
+@pytest.mark.parametrize("address", NEVER)
+def test_no_name_opens_the_wall_to_what_no_server_can_have(address: str) -> None:
+    assert believed([address], []) == []
+    assert believed([address, "8.8.4.4"], []) == ["8.8.4.4"]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_public_name_does_not_open_the_wall_to_the_volunteers_own_network(address: str) -> None:
+    assert believed([address, "8.8.4.4"], []) == ["8.8.4.4"]
+    assert believed([address], ["8.8.4.4"]) == []
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_name_with_private_addresses_alone_is_a_laboratorys(address: str) -> None:
+    assert believed([address], ["10.0.0.6"]) == [address]
+
+
+def test_a_name_that_turns_from_public_to_private_is_not_believed_for_an_hour(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, names = Clock(), Names()
+    names.answers = ["8.8.4.4"]
+    addresses = Addresses("s.example", names, clock)
+    addresses.current()
+
+    clock.now, names.answers = 60.0, ["192.168.1.1"]
+
+    assert addresses.current() == ["8.8.4.4"]
+    (said,) = [record for record in caplog.records if "not believed" in record.message]
+    assert "192.168.1.1" in vars(said)["why"]
+
+
+def test_a_name_that_turns_out_public_loses_the_private_addresses_it_had() -> None:
+    clock, names = Clock(), Names()
+    names.answers = ["192.168.1.1"]
+    addresses = Addresses("s.example", names, clock)
+    addresses.current()
+
+    clock.now, names.answers = 60.0, ["8.8.4.4"]
+
+    assert addresses.current() == ["8.8.4.4"]
+
+
+def test_a_name_has_a_bounded_number_of_addresses_and_keeps_the_latest() -> None:
+    clock, names = Clock(), Names()
+    names.answers = [f"8.8.4.{number}" for number in range(200)]
+    addresses = Addresses("s.example", names, clock)
+    assert len(addresses.current()) == MOST_ADDRESSES
+
+    clock.now, names.answers = 60.0, ["8.8.8.8"]
+
+    assert "8.8.8.8" in addresses.current()
+    assert len(addresses.current()) == MOST_ADDRESSES
+
+
+def wall_of(server: str, *, extra_hosts: tuple[str, ...] = (), answers: tuple[str, ...] = ()) -> Wall:
+    return Wall(
+        engine=None,  # type: ignore[arg-type]  # what may be reached needs none
+        instance="default",
+        labels={},
+        server=server,
+        extra_hosts=extra_hosts,
+        resolve=lambda _: list(answers),
+        servers=list,
+    )
+
+
+def test_an_address_given_at_the_installation_is_taken_as_it_is() -> None:
+    by_name = wall_of("https://s.example", extra_hosts=("s.example:192.168.1.1",), answers=("8.8.4.4",))
+    by_address = wall_of("https://192.168.1.1")
+    asked = wall_of("https://s.example", answers=("8.8.4.4", "192.168.1.1"))
+
+    assert by_name.allowed() == by_address.allowed() == [Target("192.168.1.1", "tcp", 443)]
+    assert asked.allowed() == [Target("8.8.4.4", "tcp", 443)]
 
 
 def test_name_servers_are_the_machines_and_the_engines_but_not_those_on_loopback(tmp_path: Path) -> None:

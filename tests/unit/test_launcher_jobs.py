@@ -18,10 +18,14 @@ from client_container.launcher.files.open_files import hidden_bytes
 from client_container.launcher.jobs.cgroups import Totals, group_of, parent_name
 from client_container.launcher.jobs.control import Control
 from client_container.launcher.jobs.demux import BadStream, Demultiplexer
-from client_container.launcher.jobs.engine import Cgroups
+from client_container.launcher.jobs.door import Door, Turns
+from client_container.launcher.jobs.engine import Cgroups, images_fault
 from client_container.launcher.jobs.execution import MOST_INODES, Stopwatch, disk_problem
 from client_container.launcher.jobs.pause_elf import NoSuchMachine, pause_program, write_pause_program
+from client_container.launcher.jobs.startable import require_workdir
 from client_container.launcher.jobs.story import Story
+from client_container.launcher.line.wire import Refusal, Stats
+from client_container.launcher.service.upkeep import Upkeep
 from client_container.protocol import Chunk, Job
 from client_container.runtime.verdict import verdict
 
@@ -314,3 +318,98 @@ def test_an_end_means_the_same_in_every_runtime(changes, outcome, said):
 
     assert facts["outcome"] == outcome and said in facts["stderr_tail"]
     assert ("stdout" in facts) == (outcome == "ok")
+
+
+@pytest.mark.parametrize("path", ["", "/", "/work", "//srv/../data", "/procedures", "/home/sys"])
+def test_a_working_directory_in_the_image_is_kept(path):
+    require_workdir(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc", "//proc/1", "/proc/self/fd/8", "/a/../proc/self/cwd", "/./sys", "/x/proc/self/fd/7"]
+)
+def test_a_working_directory_among_the_kernels_files_is_refused(path):
+    with pytest.raises(Refusal, match="WORKDIR") as refused:
+        require_workdir(path)
+    assert refused.value.code == "not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("said", "image"),
+    [
+        ("OCI runtime create failed: ... mounting x to rootfs at /out: not a directory", True),
+        ("unable to find user nobody: no matching entries in passwd file", True),
+        ("Cannot mkdir: /w is not a directory", True),
+        ("OCI runtime create failed: ... write memory.limit_in_bytes: cgroup is gone", False),
+        ("OCI runtime create failed: mkdir /x: no space left on device", False),
+        ("No such container: abc", False),
+        ("driver failed programming external connectivity", False),
+    ],
+)
+def test_the_machine_is_not_blamed_for_an_image(said, image):
+    assert images_fault(said) is image
+
+
+def test_few_requests_are_read_at_a_time_and_one_of_each_slot():
+    turns = Turns(2, patience_s=0.05)
+
+    with turns.of(0):
+        with pytest.raises(Refusal) as refused, turns.of(0):
+            pass
+        with turns.of(1), pytest.raises(Refusal), turns.of(2):
+            pass
+        with turns.of(2):
+            pass
+    with turns.of(0):
+        pass
+
+    assert refused.value.code == "busy"
+
+
+class SlowCaller:
+    """A client that takes its time to ask how things stand."""
+
+    reading, ready = [], threading.Event()
+
+    def request(self):
+        self.reading.append(self)
+        assert self.ready.wait(20)
+        return Stats()
+
+    def emit(self, event):
+        self.answer = event
+
+
+def test_a_door_reads_few_requests_at_a_time_of_all_slots():
+    door = Door(None, None, None, lambda slot: {"slot": slot})
+    callers = [SlowCaller() for _ in range(5)]
+    threads = [threading.Thread(target=door._serve, args=pair) for pair in enumerate(callers)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    at_once = len(SlowCaller.reading)
+    SlowCaller.ready.set()
+    for thread in threads:
+        thread.join(20)
+
+    assert at_once == 2
+    assert [caller.answer["slot"] for caller in callers] == [0, 1, 2, 3, 4]
+
+
+def test_a_removal_that_hangs_keeps_nothing_waiting_but_the_next_round():
+    upkeep, hangs, rounds = Upkeep(), threading.Event(), []
+
+    def fail():
+        raise OSError("full")
+
+    assert upkeep.start(hangs.wait)
+    assert not upkeep.start(lambda: rounds.append(1))
+    hangs.set()
+    upkeep.wait(10)
+    assert upkeep.start(fail)
+    upkeep.wait(10)
+    assert upkeep.problem == "full"
+    assert upkeep.start(lambda: rounds.append(2))
+    upkeep.wait(10)
+
+    assert rounds == [2] and upkeep.problem is None

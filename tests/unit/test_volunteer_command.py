@@ -354,17 +354,40 @@ def test_history_says_for_whom_from_which_image_how_long_and_how_it_ended(home: 
     assert home.asked[-1]["count"] == 5
 
 
-def test_logs_are_the_journals_or_the_containers(home: Home, becomes: list[list[str]]) -> None:
-    home.run("logs", "-f")
-    home.run("logs", "0")
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of programs that print their arguments and what an attacker would like to print."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("journalctl", "docker"):
+        (folder / name).write_text(
+            '#!/bin/sh\necho "${0##*/} $*"\nprintf "a\\033]0;x\\007\\tb\\302\\2332J\\377\\n" >&2\nexit 3\n'
+        )
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return folder
 
-    assert (
-        becomes[0][:1] == ["journalctl"]
-        and "dockercomp-launcher.service" in becomes[0]
-        and "-f" in becomes[0]
-    )
-    assert becomes[1] == ["docker", "logs", "--tail", "200", "38dca0243135aa"]
+
+def test_logs_are_the_journals_or_the_containers(home: Home, on_path: Path) -> None:
+    journal = home.run("logs", "-f", status=3).splitlines()[0]
+    container = home.run("logs", "0", status=3).splitlines()[0]
+
+    assert journal == "journalctl --no-pager -o cat -u dockercomp-launcher.service -n 200 -f"
+    assert container == "docker logs --tail 200 38dca0243135aa"
     assert home.run("logs", "7", status=2) == "Error: There is no client container in slot 7.\n"
+
+
+@pytest.mark.parametrize("slot", [[], ["0"]])
+def test_logs_have_nothing_in_them_that_a_terminal_obeys(home: Home, on_path: Path, slot: list[str]) -> None:
+    said = home.run("logs", *slot, status=3)
+
+    assert said.splitlines()[1] == "a\ufffd]0;x\ufffd\tb\ufffd2J\ufffd"
+
+
+def test_what_a_container_said_last_cannot_command_the_volunteers_terminal(home: Home) -> None:
+    home.answers["status"] = {**STATUS, "problems": {"clients": "It ended: \x1b[2J\x9b31m\u202egone\x7f"}}
+
+    assert "It ended: \ufffd[2J\ufffd31m\ufffdgone\ufffd\n" in home.run("status")
 
 
 @pytest.fixture

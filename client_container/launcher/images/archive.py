@@ -18,6 +18,7 @@ from typing import Any
 
 from client_container.launcher.images.layer import (
     BLOCK,
+    MOST_ENTRIES,
     PIECE,
     BadArchive,
     Header,
@@ -58,6 +59,8 @@ class Layer:
     place: Place
     diff_id: str  #: sha256:... of its tar, unpacked
     size: int  #: of that tar
+    room: int  #: bytes that it takes on a disk, unpacked
+    entries: int  #: files, folders and links
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,9 @@ class CheckedArchive:
     architecture: str  #: as the engine names it: amd64, arm64, ...
     config: bytes
     layers: tuple[Layer, ...]  #: from the bottom; the same one may come more than once
-    size: int  #: bytes of all layers, unpacked; one that comes more than once counts once
+    size: int  #: bytes of all layers' tars, unpacked; one that comes more than once counts once
+    room: int  #: bytes that they take on a disk
+    entries: int  #: files, folders and links of all layers
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
@@ -96,8 +101,9 @@ def check_archive(
     for name, diff_id in zip(names, diff_ids, strict=True):
         place = _place(places, name)
         if diff_id not in found:
-            left = most - sum(one.size for one in found.values())
-            found[diff_id] = _checked(descriptor, place, diff_id, left)
+            left = most - sum(one.room for one in found.values())
+            entries = MOST_ENTRIES - sum(one.entries for one in found.values())
+            found[diff_id] = _checked(descriptor, place, diff_id, left, entries)
             progress(place.offset + place.size, total)
     return CheckedArchive(
         image_id=image_id,
@@ -105,6 +111,8 @@ def check_archive(
         config=config,
         layers=tuple(found[diff_id] for diff_id in diff_ids),
         size=sum(one.size for one in found.values()),
+        room=sum(one.room for one in found.values()),
+        entries=sum(one.entries for one in found.values()),
     )
 
 
@@ -198,12 +206,18 @@ def _diff_ids(config: Any) -> list[str]:
     return found
 
 
-def _checked(descriptor: int, place: Place, diff_id: str, most: int) -> Layer:
+def _checked(descriptor: int, place: Place, diff_id: str, most: int, entries: int) -> Layer:
     plain = Plain(_pieces(descriptor, place), most=most)
-    look_through(plain)
+    contents = look_through(plain, most_entries=entries)
     if plain.diff_id != diff_id:
         raise BadArchive("A layer of the archive is not the one that the image's config names.")
-    return Layer(place=place, diff_id=diff_id, size=plain.size)
+    return Layer(
+        place=place,
+        diff_id=diff_id,
+        size=plain.size,
+        room=max(contents.room, plain.size),
+        entries=contents.entries,
+    )
 
 
 def _place(places: dict[str, Place], name: Any) -> Place:

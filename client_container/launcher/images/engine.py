@@ -15,6 +15,7 @@ import docker.errors
 from client_container.launcher.engine import translated
 from client_container.launcher.errors import EngineError
 
+REMOVE_S = 10  #: a removal that hangs must not keep others waiting; the engine goes on with it by itself
 CALL_S = 600  #: an engine says nothing while it unpacks a large layer
 
 Event = dict[str, Any]
@@ -38,6 +39,7 @@ class ImageEngine:
     def __init__(self) -> None:
         with translated():
             self._api = docker.DockerClient.from_env(timeout=CALL_S, max_pool_size=16).api
+            self._brisk = docker.DockerClient.from_env(timeout=REMOVE_S).api
             info = self._api.info()
         self._root = str(info.get("DockerRootDir") or "")
         self.platform = (str(info.get("OSType") or "linux"), str(self._api.version()["Arch"]))
@@ -80,7 +82,7 @@ class ImageEngine:
         """Remove an image, or one of its names; False when a container has it, or it is gone."""
         with translated():
             try:
-                self._api.remove_image(name, force=False, noprune=True)
+                self._brisk.remove_image(name, force=False, noprune=True)
             except docker.errors.APIError as error:
                 if error.status_code not in (404, 409):
                     raise
@@ -95,6 +97,14 @@ class ImageEngine:
             # Its folder may be closed to us; the file system below which it lies is not.
             with contextlib.suppress(OSError):
                 return shutil.disk_usage(os.path.dirname(self._root)).free  # noqa: PTH120
+        return None
+
+    def free_inodes(self) -> int | None:
+        """How many files and folders the engine's disk has room for; None when it has no such bound."""
+        for path in (self._root, os.path.dirname(self._root)):  # noqa: PTH120
+            with contextlib.suppress(OSError):
+                found = os.statvfs(path)
+                return found.f_favail if found.f_files else None
         return None
 
 

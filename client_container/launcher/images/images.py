@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client_container.launcher.errors import EngineError
@@ -27,6 +27,7 @@ from client_container.launcher.policy.policy import Policy
 log = logging.getLogger(__name__)
 
 MARGIN = 512 * 2**20  #: bytes that have to stay free on the engine's disk
+MARGIN_INODES = 20_000  #: files that the engine's disk has to have room for after all
 _BY_ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _ARCHITECTURES = {"amd64": "x86_64", "aarch64": "arm64"}
 
@@ -38,6 +39,14 @@ class LocalImage:
     id: str  #: as the engine names it; on some engines not the one that jobs name
     size: int  #: bytes, unpacked
     architecture: str  #: as the label `arch`: x86_64, arm64, ...
+
+
+@dataclass
+class _Turn:
+    """Of those that want the same image to arrive."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    takers: int = 0
 
 
 class Images:
@@ -55,7 +64,7 @@ class Images:
         self._engine, self._policy, self._clock = engine, policy, clock
         self._find_addresses = find_addresses
         self._memory = Memory(state_file)
-        self._arriving: dict[str, threading.Lock] = {}
+        self._arriving: dict[str, _Turn] = {}
         self._lock = threading.Lock()
         self._recover()
 
@@ -144,11 +153,12 @@ class Images:
             ) from error
         if _label(archive.architecture) != _label(self._engine.platform[1]):
             raise Refusal("not_allowed", f"The image is for {archive.architecture}, which this host is not.")
-        self._require_room(archive.size, policy, unpacked=True)
+        self._require_room(archive.room, policy, unpacked=True)
+        self._require_inodes(archive.entries)
         before = self._engine.ids()
         with self._noted(image_id):
             found = self._hand_over(descriptor, archive, progress)
-            return self._keep(image_id, found, foreign=found.id in before, policy=policy)
+            return self._keep(image_id, found, foreign=found.id in before, policy=policy, room=archive.room)
 
     def _hand_over(self, descriptor: int, archive: CheckedArchive, progress: Progress) -> EngineImage:
         said = ""
@@ -165,12 +175,15 @@ class Images:
                 return found
         raise EngineError("The Docker engine has loaded the image and does not have it.")
 
-    def _keep(self, reference: str, found: EngineImage, *, foreign: bool, policy: Policy) -> LocalImage:
-        """It has come: remember it as ours, unless it was here before."""
+    def _keep(
+        self, reference: str, found: EngineImage, *, foreign: bool, policy: Policy, room: int = 0
+    ) -> LocalImage:
+        """It has come: remember it as ours, unless it was here before. `room`: bytes that it takes, if known."""
         if foreign:
             self._memory.forget(reference)
             return _local(found)
-        one = Brought(reference=reference, id=found.id, size=found.size, last_used=self._clock())
+        size = max(found.size, room)
+        one = Brought(reference=reference, id=found.id, size=size, last_used=self._clock())
         if found.size > policy.image_size:
             self._remove(one)
             raise Refusal(
@@ -192,6 +205,7 @@ class Images:
                 free = self._engine.free_disk()
                 if free is not None and free < MARGIN:
                     raise Refusal("image_too_large", "image too large here: unpacked, it fills the disk")
+                self._require_inodes(0)
 
     def _require_room(self, size: int, policy: Policy, *, unpacked: bool) -> None:
         """Raises Refusal unless an image of so many bytes may come, and makes room for it among ours."""
@@ -207,6 +221,15 @@ class Images:
                 "image_too_large",
                 f"image too large here: {what}, and the disk has {_bytes(free)} free, of which it needs "
                 f"{_bytes(2 * size + MARGIN)}",
+            )
+
+    def _require_inodes(self, entries: int) -> None:
+        """Raises Refusal unless the disk has room for so many files, and some more."""
+        free = self._engine.free_inodes()
+        if free is not None and entries + MARGIN_INODES > free:
+            raise Refusal(
+                "image_too_large",
+                f"image too large here: {entries} files, and the disk has room for {free}",
             )
 
     @contextlib.contextmanager
@@ -228,9 +251,16 @@ class Images:
     @contextlib.contextmanager
     def _alone(self, reference: str) -> Iterator[None]:
         with self._lock:
-            turn = self._arriving.setdefault(reference, threading.Lock())
-        with turn:
-            yield
+            turn = self._arriving.setdefault(reference, _Turn())
+            turn.takers += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._lock:
+                turn.takers -= 1
+                if not turn.takers:
+                    del self._arriving[reference]
 
     # --- departure
 
@@ -244,9 +274,12 @@ class Images:
                 break
             if one.reference in in_use or one.id in in_use:
                 continue
-            if self._remove(one):
-                gone.append(one.reference)
-                log.info("image removed", extra={"image": one.reference})
+            try:
+                if self._remove(one):
+                    gone.append(one.reference)
+                    log.info("image removed", extra={"image": one.reference})
+            except EngineError as error:  # one that hangs must not keep the others
+                log.warning("image stays", extra={"image": one.reference, "reason": str(error)})
             if self._memory.find(one.reference) is None:  # gone, or somebody else's by now
                 taken -= one.size
         return gone

@@ -17,7 +17,8 @@ from client_container.launcher.errors import LauncherError
 BLOCK = 512
 PIECE = 2**20
 MOST_EXTENSION = 2**20  #: bytes of one entry's extended header (its attributes are in there)
-MOST_ENTRIES = 1_000_000  #: files of a layer
+MOST_ENTRIES = 1_000_000  #: headers of an image
+PAGE = 4096  #: bytes; whatever is in a layer takes at least so much on a disk
 
 GZIP = b"\x1f\x8b"
 #: What engines may pack layers with and this reader does not read.
@@ -136,35 +137,52 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def look_through(plain: Plain, on_progress: Callable[[], None] = lambda: None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a layer takes on a disk."""
+
+    room: int  #: bytes, in whole pages; folders, links and empty files take one, too
+    entries: int  #: headers
+
+
+def look_through(
+    plain: Plain, *, most_entries: int = MOST_ENTRIES, on_progress: Callable[[], None] = lambda: None
+) -> Contents:
     """Read a layer to its end and look at every header in it; raises BadArchive, TooLarge.
 
     What a header claims is compared with what really follows; sparse files are refused, since the engine writes
-    their holes out.
+    their holes out. The room that the layer takes is bounded by `plain.most`, as its length is.
     """
     source = _Source(iter(plain))
     wanted: int | None = None  # the size that an extended header gives the next entry
-    for _ in range(MOST_ENTRIES):
+    room = 0
+    for entries in range(most_entries + 1):
         on_progress()
         block = source.read(BLOCK)
         header = read_header(block) if block else None
         if header is None:
             source.drain()
-            return
-        if header.kind == b"S":
-            raise BadArchive(_IS_SPARSE)
-        if header.kind in _NODES:
-            raise BadArchive("A layer has a named pipe or a device in it, which the engine might open.")
+            return Contents(room=room, entries=entries)
+        _require_harmless(header)
         if header.kind in _EXTENSIONS:
             records = _extension(source, header)
             if header.kind == b"x":
                 wanted = None if b"size" not in records else _decimal(records[b"size"])
             continue
-        size = header.size if wanted is None else wanted
-        if header.kind not in _WITHOUT_DATA:
-            source.skip(-(-size // BLOCK) * BLOCK)
+        size = 0 if header.kind in _WITHOUT_DATA else header.size if wanted is None else wanted
         wanted = None
-    raise BadArchive(f"A layer has more than {MOST_ENTRIES} files.")
+        source.skip(-(-size // BLOCK) * BLOCK)
+        room += max(PAGE, -(-size // PAGE) * PAGE)
+        if room > plain.most:
+            raise TooLarge("The layer takes more room than there is.")
+    raise BadArchive(f"The image has more than {MOST_ENTRIES} files.")
+
+
+def _require_harmless(header: Header) -> None:
+    if header.kind == b"S":
+        raise BadArchive(_IS_SPARSE)
+    if header.kind in _NODES:
+        raise BadArchive("A layer has a named pipe or a device in it, which the engine might open.")
 
 
 _IS_SPARSE = "A layer has a sparse file in it, which could be of any size."

@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from client_container.launcher.errors import LauncherError
@@ -40,6 +40,10 @@ from client_container.launcher.line.wire import (
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8  #: connections of one slot
+READ_AT_ONCE = (
+    2  #: requests that are read at a time, of all slots: parsing takes many times the memory of the text
+)
+TURN_S = 2 * REQUEST_S  #: longest that a request waits to be read
 SEND_S = 30.0  #: whoever takes no event for this long is gone
 STOP_S = 5.0  #: longest that closing a door waits for its thread
 
@@ -74,6 +78,30 @@ class Caller:
         return bool(poll.poll(0))
 
 
+class Turns:
+    """Who may hand in a request: few at a time, and one of each slot, so that none keeps all the others waiting."""
+
+    def __init__(self, most: int = READ_AT_ONCE, *, patience_s: float = TURN_S) -> None:
+        self._all, self._patience_s = threading.BoundedSemaphore(most), patience_s
+        self._slots: dict[int, threading.Lock] = {}
+
+    @contextlib.contextmanager
+    def of(self, slot: int) -> Iterator[None]:
+        """A slot's turn; raises Refusal when it does not come."""
+        own = self._slots.setdefault(slot, threading.Lock())
+        with self._holding(own), self._holding(self._all):
+            yield
+
+    @contextlib.contextmanager
+    def _holding(self, one: threading.Lock | threading.Semaphore) -> Iterator[None]:
+        if not one.acquire(timeout=self._patience_s):
+            raise Refusal("busy", "Too many requests are being read.")
+        try:
+            yield
+        finally:
+            one.release()
+
+
 class Door:
     """Listens in the slots that were opened. `stats` says what a slot's client may know of how things stand."""
 
@@ -88,6 +116,7 @@ class Door:
         self._stats = stats
         self._lock = threading.Lock()
         self._open: dict[int, _Listener] = {}
+        self._turns = Turns()
 
     def open(self, slot: int) -> None:
         """Listen in a slot that was prepared; raises OSError. A door that is open already stays as it is."""
@@ -109,7 +138,9 @@ class Door:
 
     def _serve(self, slot: int, caller: Caller) -> None:
         try:
-            self._answer(slot, caller.request(), caller)
+            with self._turns.of(slot):
+                request = caller.request()
+            self._answer(slot, request, caller)
         except (Refusal, BadFile) as error:
             refusal = error if isinstance(error, Refusal) else Refusal("bad_request", str(error))
             caller.emit(events.refused(refusal))

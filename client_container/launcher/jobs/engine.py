@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -12,13 +13,44 @@ from typing import Any
 
 import docker
 import docker.errors
+import requests
 
 from client_container.launcher.engine import translated
 from client_container.launcher.errors import EngineAway, EngineError
+from client_container.launcher.line.wire import Refusal
 
 CALL_S = 60  #: longest that one call may take: an engine that hangs counts as away
+REMOVE_S = 10  #: a removal that hangs must not keep others waiting; the engine goes on with it by itself
 _HEAD_BYTES = 64 * 1024
 _SOCKET = "/var/run/docker.sock"
+
+#: The bits of Go's os.FileMode that say that something is no plain file.
+_NO_PLAIN_FILE = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
+#: The engine's words when an image has something where a container needs something else.
+_UNUSABLE_IMAGE = (
+    "oci runtime create failed",
+    "unable to find user",
+    "unable to find group",
+    "cannot mkdir",
+    "not a directory",
+    "is a directory",
+    "too many levels of symbolic links",
+    "too many links",
+)
+#: What it says as well when the machine is at fault.
+_HOSTS_FAULT = (
+    "cgroup",
+    "no space left",
+    "cannot allocate memory",
+    "oom-killed",
+    "temporarily unavailable",
+    "too many open files",
+    "input/output error",
+    "unable to retrieve oci runtime error",
+    "seccomp",
+    "apparmor",
+    "sysctl",
+)
 
 
 class ContainerGone(EngineError):
@@ -52,6 +84,17 @@ class ImageFacts:
     command: tuple[str, ...]  #: entrypoint and cmd
     path: str | None  #: its PATH
     volumes: tuple[str, ...]  #: places for which the engine would make a writable volume
+    workdir: str = ""  #: its WORKDIR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What lies at a path in a container."""
+
+    plain: bool  #: a file, no link, folder, pipe or device
+    link_target: (
+        str  #: of a link: where it leads to in the container, other links on the way resolved; else empty
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,19 +138,41 @@ class JobEngine:
             command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
             path=env.get("PATH"),
             volumes=tuple(config.get("Volumes") or ()),
+            workdir=str(config.get("WorkingDir") or ""),
         )
 
     def create(self, config: Mapping[str, Any], name: str) -> str:
-        """Make and start a container; returns its id. Nothing is left behind when it cannot be started."""
-        with translated():
-            made = str(self._api.create_container_from_config(dict(config), name)["Id"])  # type: ignore[no-untyped-call]
-            try:
+        """Make and start a container; returns its id. Nothing is left behind when it cannot be started.
+
+        Raises Refusal when the image is at fault, without the engine's words, which tell of this machine's folders.
+        """
+        made = self.make(config, name)
+        try:
+            with translated(), _images_fault():
                 self._api.start(made)
-            except BaseException:
-                with contextlib.suppress(docker.errors.APIError):
-                    self._api.remove_container(made, force=True, v=True)
-                raise
-            return made
+        except BaseException:
+            with contextlib.suppress(EngineError):
+                self.remove(made)
+            raise
+        return made
+
+    def make(self, config: Mapping[str, Any], name: str) -> str:
+        """Make a container without starting it; returns its id. Raises Refusal when the image is at fault."""
+        with translated(), _images_fault():
+            return str(self._api.create_container_from_config(dict(config), name)["Id"])  # type: ignore[no-untyped-call]
+
+    def look(self, container: str, path: str) -> Entry | None:
+        """What lies at a path, without opening it; None when nothing does. Raises ContainerGone."""
+        place, query = f"/containers/{container}/archive", {"path": path}
+        with translated(), _gone(), _images_fault():
+            answer = self._call("HEAD", place, query, CALL_S)
+            if answer.status_code == 404:
+                self._api.inspect_container(container)  # it is there
+                return None
+            if answer.status_code != 200:  # an answer to HEAD does not say why
+                _require_success(self._call("GET", place, query, CALL_S))
+            said = json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"]))
+        return Entry(plain=not said["mode"] & _NO_PLAIN_FILE, link_target=str(said.get("linkTarget") or ""))
 
     def state(self, container: str) -> ContainerState:
         """How a container is; raises ContainerGone."""
@@ -130,14 +195,20 @@ class JobEngine:
         with translated(), _gone(), _so_already():
             self._api.unpause(container)
 
-    def remove(self, container: str) -> None:
+    def remove(self, container: str, *, within: float = CALL_S) -> None:
         """Kill everything in it, frozen or not, and remove it; already gone is just as well."""
         with contextlib.suppress(ContainerGone), translated(), _gone():
-            try:
-                self._api.remove_container(container, force=True, v=True)
-            except docker.errors.APIError as error:
-                if error.status_code != 409:  # its removal is under way
-                    raise
+            answer = self._call("DELETE", f"/containers/{container}", {"force": "1", "v": "1"}, within)
+            if answer.status_code != 409:  # its removal is under way
+                _require_success(answer)
+
+    def _call(self, method: str, path: str, query: Mapping[str, str], seconds: float) -> requests.Response:
+        """A call that the SDK does not have, or not with a time limit."""
+        url = f"{self._api.base_url}/v{self._api.api_version}{path}"
+        with self._api.request(method, url, params=query, timeout=seconds, stream=True) as answer:
+            if not answer.ok:
+                answer.content  # noqa: B018  # why not
+            return answer
 
     def find(self, labels: Mapping[str, str]) -> dict[str, str]:
         """Name by id of all containers that carry all these labels, living or not."""
@@ -212,6 +283,30 @@ def _sentence(head: bytes, rest: bytes) -> str:
         return str(json.loads(rest)["message"])
     except (ValueError, KeyError, TypeError):
         return head.split(b"\r\n")[0].decode("latin-1")
+
+
+def _require_success(answer: requests.Response) -> None:
+    try:
+        answer.raise_for_status()
+    except requests.HTTPError as error:
+        raise docker.errors.create_api_error_from_http_exception(error) from error
+
+
+@contextlib.contextmanager
+def _images_fault() -> Iterator[None]:
+    """Turn what the engine refuses because of the image into a Refusal."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        if images_fault(str(error.explanation or error)):
+            raise Refusal("not_allowed", "No container can be made of this image.") from error
+        raise
+
+
+def images_fault(said: str) -> bool:
+    """Whether the engine, refusing to make or start a container, complains of the image and not of the machine."""
+    words = said.lower()
+    return any(one in words for one in _UNUSABLE_IMAGE) and not any(one in words for one in _HOSTS_FAULT)
 
 
 @contextlib.contextmanager

@@ -27,9 +27,9 @@ from client_container.launcher.clients.plan import LABEL_KIND
 from client_container.launcher.errors import EngineError
 from client_container.launcher.files.slots import Slots
 from client_container.launcher.jobs.cgroups import Totals, parent_name
-from client_container.launcher.jobs.engine import JobEngine
+from client_container.launcher.jobs.engine import REMOVE_S, JobEngine
 from client_container.launcher.jobs.execution import GRACE_S, LINGER_S, Outcome
-from client_container.launcher.jobs.manifest import check_manifest
+from client_container.launcher.jobs.manifest import Allowance, check_manifest
 from client_container.launcher.jobs.pause_elf import write_pause_program
 from client_container.launcher.jobs.performance import Bay, Job, Performance, Surroundings, read_progress
 from client_container.launcher.jobs.places import Places
@@ -163,6 +163,7 @@ class Jobs:
         self._totals_set: tuple[float, float, int] = (float("-inf"), 0.0, 0)
         self._linger_s, self._idle_s, self._clock = linger_s, idle_s, clock
         self._lock = threading.Lock()
+        self._admission = threading.Lock()  #: held from counting what runs to counting among it
         self._bays: dict[int, Bay] = {}
         self._used: dict[str, float] = {}
         self._closed = False
@@ -261,20 +262,25 @@ class Jobs:
             return last
         if last is not None:
             self._make_way(last)
-        why = self._gate()
-        if why is not None or self._closed:
-            raise Refusal("paused", why or "The launcher is being stopped.")
-        allowance = check_manifest(
-            request.manifest, request.chunk, policy=self._policy(), running=len(self._running())
-        )
+        self._allowed(request)  # what is not allowed is not looked for
         image = self._images.find(request.manifest.image)
         if image is None:
             raise Refusal("image_missing", "The job's image is not on this machine.")
-        job = Job(bay.slot, request, allowance, image.id, datetime.now(timezone.utc), Story(self._clock))
-        bay.job = job
+        with self._admission:
+            allowance = self._allowed(request)
+            job = Job(bay.slot, request, allowance, image.id, datetime.now(timezone.utc), Story(self._clock))
+            bay.job = job
         self._note_use(request.manifest.image)
         threading.Thread(target=self._perform, args=(job, bay), name=f"job-{bay.slot}", daemon=True).start()
         return job
+
+    def _allowed(self, request: Run) -> Allowance:
+        """What the job gets if it is started now; raises Refusal."""
+        why = self._gate()
+        if why is not None or self._closed:
+            raise Refusal("paused", why or "The launcher is being stopped.")
+        running = len(self._running())
+        return check_manifest(request.manifest, request.chunk, policy=self._policy(), running=running)
 
     def _note_use(self, image: str) -> None:
         """Not for each chunk: it is written to the disk."""
@@ -367,7 +373,7 @@ class Jobs:
 
     def _drop_cell(self, bay: Bay) -> None:
         if bay.cell is not None and bay.job is not None:
-            Performance(self._around, bay.job, bay).discard(keep_checkpoint=False)
+            Performance(self._around, bay.job, bay).discard(keep_checkpoint=False, within=REMOVE_S)
 
     def _remove_unknown(self) -> None:
         """Remove job containers and folders of this instance that belong to no job of this launcher."""
@@ -376,9 +382,16 @@ class Jobs:
         known = self._known_names(around.container_name)
         for container, name in found.items():
             if name not in known:
-                log.info("job container of nobody removed", extra={"container": container[:12]})
-                around.engine.remove(container)
+                self._remove_stray(container)
         around.places.rescue(lambda: self._known_names(around.folder_name))
+
+    def _remove_stray(self, container: str) -> None:
+        """One that hangs must not keep the others."""
+        try:
+            self._around.engine.remove(container, within=REMOVE_S)
+            log.info("job container of nobody removed", extra={"container": container[:12]})
+        except EngineError as error:
+            log.warning("job container stays", extra={"container": container[:12], "reason": str(error)})
 
     def _known_names(self, naming: Callable[[int, str], str]) -> set[str]:
         """Asked for after what is there was listed: whoever makes something notes its name before."""

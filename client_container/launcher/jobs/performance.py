@@ -16,11 +16,12 @@ from client_container.launcher.files.folders import open_plain_file, opened
 from client_container.launcher.files.slots import BadFile, Slots
 from client_container.launcher.jobs.collect import PROGRESS, Collection, collect
 from client_container.launcher.jobs.control import Control
-from client_container.launcher.jobs.engine import ImageFacts, JobEngine
+from client_container.launcher.jobs.engine import CALL_S, ImageFacts, JobEngine
 from client_container.launcher.jobs.execution import GRACE_S, LINGER_S, Execution, Outcome, Task
 from client_container.launcher.jobs.manifest import Allowance
 from client_container.launcher.jobs.places import Places, fill_in
 from client_container.launcher.jobs.sandbox import CHECKPOINT, IN, OUT, TMP, Sandbox, same_use
+from client_container.launcher.jobs.startable import require_startable, require_workdir
 from client_container.launcher.jobs.story import Story
 from client_container.launcher.jobs.warm import Cell, open_cell
 from client_container.launcher.line import events
@@ -90,6 +91,7 @@ class Surroundings:
     runtime: str | None = None
     grace_s: float = GRACE_S
     linger_s: float = LINGER_S
+    startable: set[str] = field(default_factory=set)  #: ids of images that were looked at
 
     def container_name(self, slot: int, token: str) -> str:
         """Name of a job container."""
@@ -129,10 +131,10 @@ class Performance:
             raise
         return self._finish(outcome)
 
-    def discard(self, *, keep_checkpoint: bool) -> bool:
+    def discard(self, *, keep_checkpoint: bool, within: float = CALL_S) -> bool:
         """Kill and remove the bay's container and its folder; False when the engine did not (it is swept later)."""
         bay = self._bay
-        removed = self._remove_container()
+        removed = self._remove_container(within)
         if removed and bay.token:
             folder = self._around.places.folder(self._around.folder_name(bay.slot, bay.token))
             self._around.places.remove(folder, keep_checkpoint=keep_checkpoint)
@@ -146,6 +148,7 @@ class Performance:
                 "not_allowed",
                 f"The image declares a VOLUME ({facts.volumes[0]}), for which jobs have no room.",
             )
+        require_workdir(facts.workdir)
         chunk = _as_chunk(self._job.request)
         places = {
             "HOME": TMP,
@@ -196,7 +199,11 @@ class Performance:
         self.discard(keep_checkpoint=False)
         bay.token = job.request.token
         around.places.make(name, chunk, uid=sandbox.uid)
-        bay.cell = open_cell(self._engine, sandbox, around.container_name(job.slot, job.request.token), use)
+        container = around.container_name(job.slot, job.request.token)
+        if facts.id not in around.startable:
+            require_startable(self._engine, facts.id, container, around.labels)
+            around.startable.add(facts.id)
+        bay.cell = open_cell(self._engine, sandbox, container, use)
         return bay.cell
 
     def _stands(self, cell: Cell) -> bool:
@@ -273,12 +280,12 @@ class Performance:
         )
         story.finish(end.event())
 
-    def _remove_container(self) -> bool:
+    def _remove_container(self, within: float = CALL_S) -> bool:
         cell = self._bay.cell
         if cell is None:
             return True
         try:
-            self._engine.remove(cell.id)
+            self._engine.remove(cell.id, within=within)
         except EngineError as error:
             # The engine is away: then nobody but us ends what runs in it.
             cell.kill_job()

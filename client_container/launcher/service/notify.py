@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
+from collections.abc import MutableMapping
 
 
-def notify(*lines: str) -> None:
-    """Tell the service manager, like notify("READY=1"); without one, or when it does not listen, nothing happens."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    path = "\0" + address[1:] if address.startswith("@") else address
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.settimeout(1)
-        sender.sendto("\n".join(lines).encode(), path)
+class Notifier:
+    """The way to the service manager that started this process."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        """Take the address out of `environment`: programs that we start must not answer in our place."""
+        self._address = environment.pop("NOTIFY_SOCKET", "")
+
+    def __call__(self, *lines: str) -> None:
+        """Tell it lines like "READY=1"; without a manager, or when it does not listen, nothing happens."""
+        if not self._address:
+            return
+        path = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(1)
+            sender.sendto("\n".join(lines).encode(), path)

@@ -15,7 +15,7 @@ from client_container.launcher.self_test.schedule import SelfTests
 from client_container.launcher.service.control import ControlServer
 from client_container.launcher.service.history import History
 from client_container.launcher.service.installation import Installation, read_installation
-from client_container.launcher.service.notify import notify
+from client_container.launcher.service.notify import Notifier
 from client_container.launcher.service.service import Service
 from client_container.launcher.service.verbs import Verbs
 from client_container.launcher.state import StateFolder
@@ -29,6 +29,7 @@ def serve(etc: Path, *, root: Path = Path("/")) -> None:
     `root` is where the machine's sensors are read. After kill -9 or a crash client containers live on, and the next
     launcher finds them again. Raises LauncherError for what waiting does not mend.
     """
+    notify = Notifier(os.environ)
     installation = read_installation(etc)
     state = StateFolder(installation.launcher_folder, installation.instance)
     with state.running():
@@ -39,7 +40,7 @@ def serve(etc: Path, *, root: Path = Path("/")) -> None:
         log.info("launcher serves", extra={"instance": installation.instance, "pid": os.getpid()})
         notify("READY=1")
         try:
-            keep(service.step, lambda seconds: _wait(service, stop, seconds))
+            keep(service.step, lambda seconds: _wait(service, notify, stop, seconds))
             notify("STOPPING=1")
             service.stop()
         finally:
@@ -81,7 +82,7 @@ def _stop_on_signal(wake: threading.Event) -> threading.Event:
     return stop
 
 
-def _wait(service: Service, stop: threading.Event, seconds: float) -> bool:
+def _wait(service: Service, notify: Notifier, stop: threading.Event, seconds: float) -> bool:
     """Wait until the next step is due; True when there is to be none."""
     notify("WATCHDOG=1", f"STATUS={_status(service)}")
     if not stop.is_set():

@@ -19,7 +19,7 @@ from typing import Any
 from client_container.launcher.clients.keeper import remove_all
 from client_container.launcher.clients.reconcile import ALIVE
 from client_container.launcher.clients.request import read_key
-from client_container.launcher.errors import EngineAway, EngineError, LauncherError
+from client_container.launcher.errors import EngineAway, EngineError, EngineTooOld, LauncherError
 from client_container.launcher.jobs.jobs import Ran
 from client_container.launcher.policy.governor import Governor, Pause, Standing, Word
 from client_container.launcher.policy.pause_file import read_pause, write_pause
@@ -31,6 +31,7 @@ from client_container.launcher.service.history import History
 from client_container.launcher.service.host_share import HostShare
 from client_container.launcher.service.installation import Installation, PolicyFiles, read_installation
 from client_container.launcher.service.problems import Problems, saying
+from client_container.launcher.service.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ GOVERN_S, TEND_S, COUNT_S, TRIM_S = (
     60.0,
 )  #: between two looks: at the machine, at leftovers, at
 #: traffic, at images
+UPKEEP_S = 10.0  #: longest that leaving waits for removals under way
 WALL_PATIENCE_S = 30.0  #: without a wall for so long, client containers are stopped
 
 
@@ -69,8 +71,10 @@ class Service:
         self.leaving = False  #: nothing new is started any more
         self.emptied = False  #: and no client container either
         self.problems = Problems()
+        self.upkeep = Upkeep()
         self.crew: Crew | None = None
         self.engine_problem: str | None = "The launcher has only just started."
+        self.engine_too_old = False  #: the problem is its version, and no job is to be started with it
         self.begun = self.over = 0  #: number of the latest step that began, and that is over
         self.ended = 0  #: of the latest that was over without an error
         self.wake = threading.Event()  #: a step is due now
@@ -98,6 +102,8 @@ class Service:
             return "The launcher has only just started."
         if self.standing.word is not Word.RUN:
             return self.standing.why
+        if self.engine_too_old:
+            return self.engine_problem
         if self.self_tests.latest.sentence:
             return self.self_tests.latest.sentence
         running = len(self.crew.jobs.running()) if self.crew else 0
@@ -135,10 +141,10 @@ class Service:
         try:
             acted = self._step()
         except EngineError as error:
-            self.engine_problem = str(error)
+            self.engine_problem, self.engine_too_old = str(error), isinstance(error, EngineTooOld)
             self.over = self.begun
             raise
-        self.engine_problem, self.ended = None, self.begun
+        self.engine_problem, self.engine_too_old, self.ended = None, False, self.begun
         self.over = self.begun
         return acted
 
@@ -149,6 +155,8 @@ class Service:
         self.wake.clear()
         crew = self._assembled()
         self._obey(crew)
+        if self.engine_problem:  # it is new to us; or was away, and may have come back as another one
+            crew.engine.check()
         acted = self._converge(crew)
         self._tend(crew)
         return acted
@@ -297,16 +305,20 @@ class Service:
         if not self._due("tend", TEND_S):
             return
         self.self_tests.step()
-        with self.problems.noting("upkeep", OSError):
-            crew.jobs.sweep()
-            if self._due("trim", TRIM_S):
-                crew.images.trim({job.image for job in crew.jobs.running()})
+        self.upkeep.start(lambda: self._clear_up(crew))
+        self.problems.note("upkeep", self.upkeep.problem)
         self.problems.note("totals", crew.jobs.totals_problem or None)
         with self.problems.noting("history", sqlite3.Error):
             self.history.flush(_today())
             if self._due("count", COUNT_S):
                 self.count_transfer(crew)
             self._transferred = sum(self.history.transfer(_today()))
+
+    def _clear_up(self, crew: Crew) -> None:
+        """What takes as long as the engine takes for it."""
+        crew.jobs.sweep()
+        if self._due("trim", TRIM_S):
+            crew.images.trim({job.image for job in crew.jobs.running()})
 
     def count_transfer(self, crew: Crew) -> None:
         """Add what the client containers sent and received since the last call."""
@@ -326,6 +338,7 @@ class Service:
         with saying("stop"):
             removed = remove_all(crew.engine, crew.engine.find(crew.keeper.plan.own_labels()))
             log.info("client containers removed", extra={"count": removed})
+        self.upkeep.wait(UPKEEP_S)
         for name, end in (("jobs", crew.jobs.close), ("door", crew.door.stop), ("wall", crew.wall.remove)):
             with saying(name):
                 end()

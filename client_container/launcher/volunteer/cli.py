@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
@@ -46,7 +48,7 @@ def complaining() -> Iterator[None]:
     try:
         yield
     except LauncherError as error:
-        raise Complaint(str(error)) from error
+        raise Complaint(words.printable(str(error))) from error
     except PermissionError as error:
         raise Complaint(
             f"This user may not use {error.filename}: put sudo in front of the command."
@@ -192,12 +194,12 @@ def logs(here: Installation, follow: bool, lines: int, slot: int | None) -> None
     going = ["-f"] if follow else []
     if slot is None:
         unit = unit_of(here.instance)
-        _become(["journalctl", "--no-pager", "-o", "cat", "-u", unit, "-n", str(lines), *going])
+        _relay(["journalctl", "--no-pager", "-o", "cat", "-u", unit, "-n", str(lines), *going])
     clients = ask(here.control, "status", seconds=QUICK_S)["clients"]
     found = [one["id"] for one in clients if one["slot"] == slot]
     if not found:
         raise ControlError(f"There is no client container in slot {slot}.")
-    _become(["docker", "logs", "--tail", str(lines), *going, found[0]])
+    _relay(["docker", "logs", "--tail", str(lines), *going, found[0]])
 
 
 @command(main, "self-test", epilog="\b\nExample:\n  dockercomp-volunteer self-test\n")
@@ -277,7 +279,7 @@ def unit_of(instance: str) -> str:
 def say(facts: dict[str, Any], as_json: bool, in_words: Callable[[dict[str, Any]], str]) -> None:
     """Print an answer, for programs or for people."""
     told = {name: value for name, value in facts.items() if name != "ok"}
-    click.echo(json.dumps(told, indent=1) if as_json else in_words(facts))
+    click.echo(json.dumps(told, indent=1) if as_json else words.printable(in_words(facts)))
 
 
 def _change(here: Installation, pairs: Sequence[tuple[str, str]]) -> None:
@@ -293,7 +295,7 @@ def _change(here: Installation, pairs: Sequence[tuple[str, str]]) -> None:
     for key in dict.fromkeys(find_key(name) for name, _ in pairs):
         value = getattr(after, key.field)
         click.echo(f"{key.path} = {'none' if value is None else shown(key, after)}")
-    click.echo(words.running(facts))
+    click.echo(words.printable(words.running(facts)))
     if facts["problem"] or not words.all_run(facts):
         sys.exit(1)
 
@@ -326,11 +328,11 @@ def _drain(instance: str) -> None:
     try:
         here = read_installation(etc_of(instance, top))
         facts = ask(here.control, "drain", seconds=DRAIN_S + 60.0, within=DRAIN_S)
-        click.echo(words.drained(facts))
+        click.echo(words.printable(words.drained(facts)))
     except LauncherError as error:
         click.echo(
-            f"It could not be left in order ({error}) Results that were not delivered are lost; the server gives "
-            "unfinished work to others within minutes."
+            f"It could not be left in order ({words.printable(str(error))}) Results that were not delivered are "
+            "lost; the server gives unfinished work to others within minutes."
         )
 
 
@@ -353,13 +355,33 @@ def _must_exist(script: Path) -> None:
         raise BadInstallation(f"{script} is not there: dockercomp was not put here by its installer.")
 
 
+def _relay(program: Sequence[str]) -> NoReturn:
+    """Print what another program prints, without what a terminal would obey; its exit code is ours."""
+    try:
+        running = subprocess.Popen(list(program), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    except FileNotFoundError:
+        raise _missing(program[0]) from None
+    text = codecs.getincrementaldecoder("utf-8")("replace")
+    assert running.stdout is not None
+    try:
+        while part := os.read(running.stdout.fileno(), 65536):
+            click.echo(words.printable(text.decode(part)), nl=False)
+    except (KeyboardInterrupt, BrokenPipeError):  # how one ends a log that goes on
+        running.terminate()
+    sys.exit(max(0, running.wait()))
+
+
 def _become(program: Sequence[str]) -> NoReturn:
     """Go on as another program."""
     sys.stdout.flush()
     try:
         os.execvp(program[0], list(program))  # noqa: S606  # a list, no shell
     except FileNotFoundError:
-        raise ControlError(f"This needs the program {program[0]}, which is not on this machine.") from None
+        raise _missing(program[0]) from None
+
+
+def _missing(program: str) -> ControlError:
+    return ControlError(f"This needs the program {program}, which is not on this machine.")
 
 
 if __name__ == "__main__":

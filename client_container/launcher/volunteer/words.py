@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -9,6 +10,18 @@ from typing import Any
 from client_container.launcher.policy.text import about, show_duration, show_size
 
 Facts = Mapping[str, Any]
+
+
+def printable(text: str) -> str:
+    """A text that others had a hand in, without what a terminal obeys: newlines and tabs alone stay."""
+    return "".join(
+        mark if mark in "\n\t" or not _commands(mark) else "\N{REPLACEMENT CHARACTER}" for mark in text
+    )
+
+
+def _commands(mark: str) -> bool:
+    """Control characters (escape among them), formatting ones (which turn text around), odd line breaks."""
+    return unicodedata.category(mark) in {"Cc", "Cf", "Zl", "Zp"}
 
 
 def status(facts: Facts, *, now: datetime | None = None) -> str:

@@ -30,7 +30,7 @@ RETRY_S = 10.0  #: the same until the name was resolved for the first time
 REMEMBER_S = (
     3600.0  #: an address that the name had stays allowed for so long: names take turns among addresses
 )
-MOST_ADDRESSES = 64
+MOST_ADDRESSES = 16  #: of one name, the latest
 DNS_PORT = 53
 
 Resolve = Callable[[str], list[str]]
@@ -56,11 +56,15 @@ class Place:
 
 @dataclass
 class Addresses:
-    """The IPv4 addresses of one host name, as they were seen. `clock` tells monotonic seconds."""
+    """The IPv4 addresses of one host name, as they were seen. `clock` tells monotonic seconds.
+
+    `given`: whoever installed said what the addresses are, and no name server has a say in them.
+    """
 
     host: str
     resolve: Resolve
     clock: Callable[[], float]
+    given: bool = False
     seen: dict[str, float] = field(default_factory=dict)  #: when last, by address
     next_look: float = float("-inf")
 
@@ -72,15 +76,63 @@ class Addresses:
         return sorted(self.seen)
 
     def _look(self, now: float) -> None:
+        self.next_look = now + (RESOLVE_S if self.seen else RETRY_S)
         try:
-            found = [one for one in self.resolve(self.host) if not ipaddress.ip_address(one).is_loopback]
+            answers = self.resolve(self.host)
         except OSError as error:
             log.warning("server's name not resolved", extra={"server": self.host, "why": str(error)})
-            found = []
+            return
+        lately = {one: when for one, when in self.seen.items() if when > now - REMEMBER_S}
+        found = answers if self.given else believed(answers, lately)
         if found:
-            self.seen = {one: when for one, when in self.seen.items() if when > now - REMEMBER_S}
-            self.seen |= dict.fromkeys(found[:MOST_ADDRESSES], now)
-        self.next_look = now + (RESOLVE_S if self.seen else RETRY_S)
+            known = lately | dict.fromkeys(found, now)
+            kept = known if self.given else believed(known, known)
+            self.seen = dict(sorted(((one, known[one]) for one in kept), key=_latest)[:MOST_ADDRESSES])
+            self.next_look = now + RESOLVE_S
+        elif answers:
+            log.warning(
+                "server's name not believed", extra={"server": self.host, "why": _unbelieved(answers)}
+            )
+
+
+def believed(answers: Iterable[str], lately: Iterable[str]) -> list[str]:
+    """Which of the addresses in a name server's answer the wall may open to. Pure.
+
+    `lately` are those the name had within the last hour. Whoever can make a name server lie must not get at the
+    volunteer's own network or a cloud's metadata that way: a name with a public address has no private ones. A name
+    with private ones alone is a laboratory's.
+    """
+    usable = [one for one in answers if _may_be_a_server(ipaddress.ip_address(one))]
+    known = [*usable, *lately]
+    public = any(ipaddress.ip_address(one).is_global for one in known)
+    return [one for one in usable if ipaddress.ip_address(one).is_global or not public]
+
+
+def _may_be_a_server(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether another machine can have it at all."""
+    return not (
+        address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+        or address.is_loopback
+        or address in _THIS_NETWORK
+    )
+
+
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")  #: unspecified, all of it
+
+
+def _latest(seen: tuple[str, float]) -> tuple[float, str]:
+    """Sorts by when, the latest first, then by address."""
+    address, when = seen
+    return -when, address
+
+
+def _unbelieved(answers: Iterable[str]) -> str:
+    return (
+        f"The addresses that the name has now ({', '.join(sorted(set(answers))[:4])}) are none that this server "
+        "can have, so the wall does not open to them; if one is right, give it with --add-host."
+    )
 
 
 def resolve_name(host: str) -> list[str]:
@@ -109,6 +161,14 @@ def _engine_servers(settings: Path) -> list[str]:
         return [str(one) for one in said.get("dns", [])]
     except (OSError, ValueError, AttributeError, TypeError):
         return []
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_outside(text: str) -> bool:
@@ -167,7 +227,8 @@ class Wall:
         self._config = network_config(self.network, self.names, {**labels, LABEL_INSTANCE: instance})
         self._known = dict(one.split(":", 1) for one in extra_hosts)
         self._resolve = resolve
-        self._addresses = Addresses(self.place.host, self._address_of, clock)
+        given = self.place.host in self._known or _is_address(self.place.host)
+        self._addresses = Addresses(self.place.host, self._address_of, clock, given)
         self._firewall: Firewall | None = None
         self._next_look = float("-inf")
         self._lock = threading.RLock()
@@ -221,7 +282,9 @@ class Wall:
         given = self._known.get(host, host)
         if given == "host-gateway":
             return [self._engine.gateway]
-        return [given] if _is_outside(given) else self._resolve(given)
+        if _is_address(given):
+            return [given] if _is_outside(given) else []
+        return self._resolve(given)
 
     def _has_network(self) -> bool:
         there = self._engine.find_network(self.network)
