@@ -236,6 +236,31 @@ def test_pipes_and_devices_which_the_engine_might_open_are_refused(kind: bytes) 
         checked(*archive_of(entry(b"0", 1, b"x") + entry(kind, name="etc/passwd") + bytes(1024)))
 
 
+def renamed(kind: bytes, name: str) -> bytes:
+    """An extended header that gives the next entry another name."""
+    text = record("path", name)
+    return entry(kind, len(text), text)
+
+
+def test_the_devices_of_a_base_system_may_stay_in_dev() -> None:
+    checked(*archive_of(entry(tarfile.CHRTYPE, name="./dev/null") + bytes(1024)))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        entry(tarfile.FIFOTYPE, name="dev/../etc/passwd"),
+        entry(tarfile.FIFOTYPE, name="device"),
+        renamed(b"x", "etc/passwd") + entry(tarfile.FIFOTYPE, name="dev/null"),
+        renamed(b"g", "etc/passwd") + entry(b"0") + entry(tarfile.FIFOTYPE, name="dev/null"),
+        entry(b"L", 11, b"etc/passwd\0") + entry(tarfile.FIFOTYPE, name="dev/null"),
+    ],
+)
+def test_nothing_that_only_seems_to_lie_in_dev_gets_through(layer: bytes) -> None:
+    with pytest.raises(BadArchive, match="named pipe or a device"):
+        checked(*archive_of(layer + bytes(1024)))
+
+
 @pytest.mark.parametrize(
     ("layer", "sentence"),
     [

@@ -30,6 +30,7 @@ _EXTENSIONS = b"xgLK"
 _WITHOUT_DATA = b"123456"
 #: Devices and named pipes. The engine opens /etc/passwd and /etc/group of an image, outside of any container: a pipe
 #: there makes it wait for ever, and with it whoever asks it to remove an image; opening a device can do anything.
+#: Base systems have devices in /dev, over which every container gets a /dev of its own; those may stay.
 _NODES = b"346"
 
 
@@ -155,6 +156,7 @@ def look_through(
     """
     source = _Source(iter(plain))
     wanted: int | None = None  # the size that an extended header gives the next entry
+    renamed = everywhere = False  # whether one gives it, or all that follow, another name
     room = 0
     for entries in range(most_entries + 1):
         on_progress()
@@ -163,14 +165,16 @@ def look_through(
         if header is None:
             source.drain()
             return Contents(room=room, entries=entries)
-        _require_harmless(header)
+        _require_harmless(header, renamed=renamed or everywhere)
         if header.kind in _EXTENSIONS:
             records = _extension(source, header)
+            renamed = renamed or header.kind in b"LK" or b"path" in records
+            everywhere = everywhere or (header.kind == b"g" and b"path" in records)
             if header.kind == b"x":
                 wanted = None if b"size" not in records else _decimal(records[b"size"])
             continue
         size = 0 if header.kind in _WITHOUT_DATA else header.size if wanted is None else wanted
-        wanted = None
+        wanted, renamed = None, False
         source.skip(-(-size // BLOCK) * BLOCK)
         room += max(PAGE, -(-size // PAGE) * PAGE)
         if room > plain.most:
@@ -178,11 +182,16 @@ def look_through(
     raise BadArchive(f"The image has more than {MOST_ENTRIES} files.")
 
 
-def _require_harmless(header: Header) -> None:
+def _require_harmless(header: Header, *, renamed: bool) -> None:
     if header.kind == b"S":
         raise BadArchive(_IS_SPARSE)
-    if header.kind in _NODES:
+    if header.kind in _NODES and (renamed or not _in_dev(header.name)):
         raise BadArchive("A layer has a named pipe or a device in it, which the engine might open.")
+
+
+def _in_dev(name: bytes) -> bool:
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    return parts[0] == b"dev" and b".." not in parts if parts else False
 
 
 _IS_SPARSE = "A layer has a sparse file in it, which could be of any size."
