@@ -29,20 +29,23 @@ class Serving:
     """One instance in a folder of its own, on the engine of this machine."""
 
     def __init__(
-        self, engine: docker.DockerClient, folder: Path, *, server: str, image: str, key: str
+        self, engine: docker.DockerClient, folder: Path, *, server: str, image: str, key: str, number: int = 0
     ) -> None:
+        """`number` 0 is the machine's first instance; further ones lie where an installer would put them."""
         self.engine, self.folder, self.name = engine, folder, f"test-{uuid.uuid4().hex[:8]}"
         self.etc, self.home = folder / "etc", folder / "var"
-        self.log = folder / "launcher.log"
+        if number:
+            self.etc, self.home = (place / "instances" / self.name for place in (self.etc, self.home))
+        self.log = folder / f"launcher-{number}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.facts: dict[str, Any] = {
             "instance": self.name,
             "server": server,
             "image": image,
-            "first_uid": 740_000 + 2000 * (os.getpid() % 100),
+            "first_uid": 740_000 + 2000 * (os.getpid() % 100 + number),
             "version": "0.1.0",
             "home": str(self.home),
-            "control": str(folder / "control.sock"),
+            "control": str(folder / f"control-{number}.sock"),
         }
         self.etc.mkdir(parents=True)
         (self.etc / "launcher.json").write_text(json.dumps(self.facts))

@@ -210,6 +210,40 @@ def test_an_engine_that_is_away_is_said_and_waited_for(serving: Serving, tmp_pat
     line.cut()
 
 
+def test_two_instances_share_what_one_machine_lends(
+    serving: Serving,
+    engine: docker.DockerClient,
+    product: Product,
+    scientist: Server,
+    built_image: Callable[[str], str],
+) -> None:
+    key = (product.home / "volunteer.key").read_text()
+    facts = {"server": product.address, "image": str(serving.facts["image"]), "key": key}
+    other = Serving(engine, serving.folder, **facts, number=1)
+    other.self_test_passed()
+    try:
+        for one in (serving, other):
+            one.policy(containers=1)
+            one.start()
+            one.registered(1)
+        other.volunteer("pause")
+        task = submit(product, scientist, built_image("pairs"), seconds=6, rows=2)
+        until(lambda: bool(serving.status()["jobs"]), seconds=60, what="a job of the first instance")
+        other.volunteer("resume")
+
+        looks = [(len(serving.status()["jobs"]), len(other.status()["jobs"])) for _ in range(6)]
+        product.run("dockercomp", "watch", task)
+        uids = {one.attrs["Config"]["User"] for each in (serving, other) for one in each.everything("client")}
+        other.stop()
+
+        assert (1, 0) in looks and max(sum(look) for look in looks) == 1, looks
+        assert [row["answer"].strip() for row in product.rows(task)] == ["42", "42"]
+        assert len(uids) == 2
+        assert other.everything() == [] and len(serving.clients()) == 1
+    finally:
+        other.clean_up()
+
+
 def test_draining_finishes_what_runs_and_leaves_the_server(
     serving: Serving, product: Product, scientist: Server, built_image: Callable[[str], str]
 ) -> None:

@@ -401,14 +401,16 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_update_is_the_installer_with_the_same_server_and_the_pinned_key(
-    home: Home, becomes: list[list[str]], release: Path
+    home: Home, becomes: list[list[str]], release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DOCKERCOMP_INSTALL_PROXY", "")
     home.run("update", "--yes")
 
     [[shell, script, *options]] = becomes
     assert (shell, script) == ("sh", str(release / "install.sh"))
     pairs = dict(zip(options[:-2:2], options[1:-2:2], strict=True))
-    assert pairs["--server"] == "https://science.example.org" and pairs["--proxy"] == "http://proxy:3128"
+    assert pairs["--server"] == "https://science.example.org"
+    assert os.environ["DOCKERCOMP_INSTALL_PROXY"] == "http://proxy:3128" and "proxy:3128" not in str(becomes)
     assert pairs["--release-key"] == "/etc/dockercomp/release.pub" and pairs["--ca-file"].endswith("ca.pem")
     assert options[-2:] == ["--yes", "--auto-update"]
 

@@ -235,7 +235,8 @@ def update(here: Installation, yes: bool, allow_downgrade: bool) -> None:
     script = PREFIX / "payload" / "install" / "install.sh"
     _must_exist(script)
     options = [f"--server={here.server}", f"--prefix={PREFIX}", f"--release-key={ETC / 'release.pub'}"]
-    options += [f"--proxy={here.proxy}"] if here.proxy else []
+    if here.proxy:  # it may hold a password, which must not stand on a command line
+        os.environ["DOCKERCOMP_INSTALL_PROXY"] = here.proxy
     options += [f"--ca-file={here.ca_file}"] if here.ca_file else []
     flags = {"--yes": yes, "--allow-downgrade": allow_downgrade, "--auto-update": here.auto_update}
     arguments = [part for option in options for part in option.split("=", 1)]
