@@ -205,7 +205,8 @@ class JobEngine:
     def _call(self, method: str, path: str, query: Mapping[str, str], seconds: float) -> requests.Response:
         """A call that the SDK does not have, or not with a time limit."""
         url = f"{self._api.base_url}/v{self._api.api_version}{path}"
-        with self._api.request(method, url, params=query, timeout=seconds, stream=True) as answer:
+        most = min(seconds, self._api.timeout)  # no call may take longer than any other
+        with self._api.request(method, url, params=query, timeout=most, stream=True) as answer:
             if not answer.ok:
                 answer.content  # noqa: B018  # why not
             return answer
