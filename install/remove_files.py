@@ -18,7 +18,8 @@ WAIT_S = 10.0  #: longest that a busy mount or user is waited for
 # What lies at the top of each of our folders. Anything else there is somebody else's.
 OWN_NAMES = {
     "prefix": "ansible bin launcher payload client-image.tar docker.asc.unchecked pubring.kbx vars.json",
-    "/etc/dockercomp": "account.key bundle.pem ca.pem engine-ca.pem instances launcher.json policy.toml release.pub",
+    "/etc/dockercomp": "account.key bundle.pem ca.pem engine-ca.pem engine.env enrolment.nonce instances launcher.json"
+    " policy.toml release.pub",
     "home": "instances launcher packages-before.txt pause receipt.json slots slots.img update",
 }
 BESIDE = (

@@ -185,11 +185,11 @@ def test_an_update_that_cannot_be_finished_leaves_the_launcher_as_it_is(lent: Le
     lent.lend(work)
     machine, lock = lent.machine, "/opt/dockercomp/payload/locks/launcher.txt"
 
-    machine.sh(f"cp {lock} /root/lock && echo 'no-such-thing @ file:///no/such/thing' >>{lock}")
+    machine.sh(f"cp {lock} /tmp/lock && echo 'no-such-thing @ file:///no/such/thing' >>{lock}")
     broken = machine.try_(THE_LINE)
     machine.sh("systemctl restart dockercomp-launcher")
     whole_again(machine)
-    machine.sh(f"cp /root/lock {lock} && {THE_LINE}")
+    machine.sh(f"cp /tmp/lock {lock} && {THE_LINE}")
 
     assert broken.status == 1 and "This step failed: Launcher." in broken.output, broken.output
     assert machine.sh("cd /opt/dockercomp && ls -d launcher*") == "launcher"
@@ -201,8 +201,8 @@ def test_the_volunteers_words_hold_on_the_machine(lent: Lent, work: Work) -> Non
     machine = lent.machine
 
     machine.sh("dockercomp-volunteer self-test")
-    machine.sh("sed -e 's/^containers = .*/containers = 1/' /etc/dockercomp/policy.toml >/root/mine.toml")
-    machine.sh(f"{THE_LINE} --policy /root/mine.toml --projects sums,others --auto-update")
+    machine.sh("sed -e 's/^containers = .*/containers = 1/' /etc/dockercomp/policy.toml >/tmp/mine.toml")
+    machine.sh(f"{THE_LINE} --policy /tmp/mine.toml --projects sums,others --auto-update")
 
     assert machine.status()["wanted"] == 1
     assert "others" in machine.sh("cat /etc/dockercomp/policy.toml")
