@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from client_container.launcher.errors import LauncherError
 from client_container.launcher.policy.text import Hours
@@ -63,10 +63,6 @@ class Policy:
             cpus=min(self.cpus, host.cpus),
             memory=min(self.memory, host.memory),
         )
-
-    def differences(self, other: Policy) -> list[str]:
-        """Names of the fields in which the two differ."""
-        return [one.name for one in fields(self) if getattr(self, one.name) != getattr(other, one.name)]
 
 
 def default_policy(processors: int, memory_bytes: int, free_disk: int) -> Policy:
