@@ -25,7 +25,8 @@ from source_server.domain import transitions as rules
 from source_server.domain.account import Role
 from source_server.domain.attempt import Attempt, Origin, Outcome
 from source_server.domain.chunk import Candidate, Chunk
-from source_server.domain.task import Job, Task, TaskOutcome, TaskState, Upload
+from source_server.domain.job import Job
+from source_server.domain.task import Task, TaskOutcome, TaskState, Upload
 from source_server.server_home import ServerHome
 from source_server.services.people import People
 from source_server.stores.attempts import result_document

@@ -11,8 +11,9 @@ from datetime import timedelta
 from source_server.domain import transitions as rules
 from source_server.domain.chunk import Chunk, Holder, Lease
 from source_server.domain.container import Container, Host
+from source_server.domain.job import Job
 from source_server.domain.project import Project
-from source_server.domain.task import Job, Task, TaskState, Upload
+from source_server.domain.task import Task, TaskState, Upload
 from source_server.stores.database import Stores
 
 BATCH = 5000

@@ -30,12 +30,16 @@ from typing import Any
 import docker
 
 from client_container.allow_list import AllowList
+from client_container.blobs import Blobs
+from client_container.connection import ServerConnection
+from client_container.holdings import Holdings
 from client_container.launcher.files.slots import Slots
 from client_container.launcher.jobs.door import Door
 from client_container.launcher.jobs.engine import JobEngine
 from client_container.launcher.jobs.jobs import Jobs
 from client_container.launcher.policy.policy import Policy
-from client_container.protocol import Chunk, Job
+from client_container.membership import Membership
+from client_container.protocol import Chunk, Introduction, Job
 from client_container.runtime import Halt, Runtime
 from client_container.runtime.launcher_line import LauncherLine
 from client_container.runtime.process import ProcessRuntime, prepare_parent
@@ -215,8 +219,13 @@ class _Site:
     @staticmethod
     def _runtime(slots: Slots, slot: int) -> SandboxRuntime:
         folder = slots.folder(slot)
+        nobody = ServerConnection("http://127.0.0.1:1", "none")  # the chunks here have no files
+        blobs = Blobs(nobody, Membership(nobody, Introduction(container="", host=""), Holdings()))
         return SandboxRuntime(
-            LauncherLine(folder / "launcher.sock"), files=folder / "files", fetch=lambda job: ""
+            LauncherLine(folder / "launcher.sock"),
+            files=folder / "files",
+            fetch=lambda job: "",
+            blobs=blobs,
         )
 
 

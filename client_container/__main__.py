@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import click
 
 from client_container.archives import Archives
+from client_container.blobs import Blobs
 from client_container.config import BadSetting, Settings, from_env
 from client_container.connection import ServerConnection, client_version
 from client_container.holdings import Holdings
@@ -18,7 +21,7 @@ from client_container.logs import set_up_logs
 from client_container.machine import machine_labels
 from client_container.membership import Membership
 from client_container.protocol import Introduction
-from client_container.runtime import Runtime
+from client_container.runtime.arrival import Supply
 from client_container.runtime.launcher_line import LauncherAway, LauncherLine
 from client_container.runtime.limits import limit_this_process, memory_mb
 from client_container.runtime.process import JOB_UID, ProcessRuntime, prepare_parent
@@ -26,6 +29,7 @@ from client_container.runtime.sandbox import SandboxRuntime, first_stats, introd
 from client_container.service import Service
 from client_container.spool import Spool
 from client_container.state_file import StateFile, WatchedConnection
+from client_container.stock import Stock, sweep
 
 log = logging.getLogger("client_container")
 
@@ -52,6 +56,9 @@ Settings, from the environment:
   DOCKERCOMP_CPUS       processors a job may use (1)
   DOCKERCOMP_MEMORY_MB  memory a job may use (what this process may)
   DOCKERCOMP_SPOOL_MB   room for unsent results (64)
+  DOCKERCOMP_FILES      files that jobs read; several clients may share the
+                        folder (in the home)
+  DOCKERCOMP_FILES_MB   room for them (4096)
 
 \b
 Exit codes: 0 stopped by a signal, 1 broken, 2 a setting or the account's key
@@ -109,12 +116,23 @@ def _service(settings: Settings) -> Service:
     identity = load_identity(settings.home)
     holdings = Holdings()
     connection = WatchedConnection(settings.server, settings.account_key, StateFile(settings.home))
-    runtime, who = _runtime(settings, connection, _introduction(settings, identity))
+    who, line = _introduction(settings, identity), None
+    if settings.launcher_socket is not None:
+        line = LauncherLine(settings.launcher_socket)
+        who = _introduced(who, line)
     membership = Membership(connection, who, holdings)
+    blobs = Blobs(connection, membership)
+    runtime = _sandbox(settings, connection, line, blobs) if line else _process_runtime(settings, blobs)
     spool = Spool(settings.home / "spool", limit_bytes=settings.spool_bytes)
     spool.open()
+    sweep(settings.home / "files", now=time.time())
     return Service(
-        connection=connection, membership=membership, holdings=holdings, spool=spool, runtime=runtime
+        connection=connection,
+        membership=membership,
+        holdings=holdings,
+        spool=spool,
+        runtime=runtime,
+        blobs=blobs,
     )
 
 
@@ -123,33 +141,40 @@ def _introduction(settings: Settings, identity: Identity) -> Introduction:
         container=identity.container,
         host=settings.host_id or identity.host,
         host_name=settings.host_name,
-        labels={**machine_labels(), **settings.labels},
+        # The machine's own word counts, the launcher's most: what a volunteer adds goes by other names.
+        labels={**settings.labels, **machine_labels(), **settings.host_labels},
         cpus=settings.cpus,
         memory_mb=settings.memory_mb or memory_mb(),
+        disk_mb=settings.disk_mb or _free_mb(settings.home),
         runtimes=(settings.runtime,),
         image=settings.image,
     )
 
 
-def _runtime(
-    settings: Settings, connection: ServerConnection, who: Introduction
-) -> tuple[Runtime, Introduction]:
-    """How jobs are executed here, and what that adds to what we say of ourselves."""
-    if settings.launcher_socket is None:
-        return _process_runtime(settings), who
-    runtime = SandboxRuntime(
-        LauncherLine(settings.launcher_socket),
-        files=settings.home / "files",
-        fetch=Archives(connection, settings.home / "files"),
-    )
+def _free_mb(home: Path) -> int | None:
+    """MiB that are free where jobs have their files; None: nobody knows."""
     try:
-        stats = first_stats(runtime)
+        return shutil.disk_usage(home).free // 2**20
+    except OSError:
+        return None
+
+
+def _introduced(who: Introduction, line: LauncherLine) -> Introduction:
+    """What we say of ourselves, with what the launcher says; raises BadSetting when there is none."""
+    try:
+        return introduced(who, first_stats(line))
     except LauncherAway as error:
         raise BadSetting(f"DOCKERCOMP_LAUNCHER_SOCKET: {error}") from error
-    return runtime, introduced(who, stats)
 
 
-def _process_runtime(settings: Settings) -> ProcessRuntime:
+def _sandbox(
+    settings: Settings, connection: ServerConnection, line: LauncherLine, blobs: Blobs
+) -> SandboxRuntime:
+    files = settings.home / "files"
+    return SandboxRuntime(line, files=files, fetch=Archives(connection, files), blobs=blobs)
+
+
+def _process_runtime(settings: Settings, blobs: Blobs) -> ProcessRuntime:
     uid = JOB_UID if os.geteuid() == 0 else None
     limit_this_process(processes=uid is not None)
     log.warning(
@@ -162,6 +187,10 @@ def _process_runtime(settings: Settings) -> ProcessRuntime:
         image=settings.image,
         cpus=settings.cpus,
         uid=uid,
+        supply=Supply(
+            Stock(settings.files or settings.home / "cache", limit_bytes=settings.files_bytes), blobs
+        ),
+        outbox=settings.home / "files",
     )
 
 

@@ -37,9 +37,15 @@ class Settings:
     host_id: str | None = None  #: UUID of the machine (DOCKERCOMP_HOST_ID); None means one kept in the home
     host_name: str | None = None  #: name shown for the machine (DOCKERCOMP_HOST_NAME)
     labels: Mapping[str, Label] = field(default_factory=dict)  #: for the scheduler (DOCKERCOMP_LABELS)
+    host_labels: Mapping[str, Label] = field(
+        default_factory=dict
+    )  #: what the launcher has found out about the machine (DOCKERCOMP_HOST_LABELS)
     cpus: float = 1.0  #: processors a job may use (DOCKERCOMP_CPUS)
     memory_mb: int | None = None  #: MiB a job may use (DOCKERCOMP_MEMORY_MB); None: what this process may
+    disk_mb: int | None = None  #: MiB of files of a job (DOCKERCOMP_DISK_MB); None: what is free in the home
     spool_bytes: int = 64 * 1024 * 1024  #: bound of the spool (DOCKERCOMP_SPOOL_MB)
+    files: Path | None = None  #: folder of files that jobs read (DOCKERCOMP_FILES); None: one in the home
+    files_bytes: int = 4 * 2**30  #: bound of what is kept there (DOCKERCOMP_FILES_MB)
     path: str = DEFAULT_PATH  #: PATH of this client, which jobs get, too
 
 
@@ -56,12 +62,16 @@ def from_env(env: Mapping[str, str]) -> Settings:
         image=env.get("DOCKERCOMP_IMAGE") or None,
         host_id=_uuid(env.get("DOCKERCOMP_HOST_ID", "")),
         host_name=_host_name(env.get("DOCKERCOMP_HOST_NAME", "")),
-        labels=_labels(env.get("DOCKERCOMP_LABELS", "")),
+        labels=_labels(env, "DOCKERCOMP_LABELS"),
+        host_labels=_labels(env, "DOCKERCOMP_HOST_LABELS"),
         cpus=_number(env, "DOCKERCOMP_CPUS", default=1.0, low=0.01, high=1024),
-        memory_mb=_memory_mb(env),
+        memory_mb=_mib(env, "DOCKERCOMP_MEMORY_MB"),
+        disk_mb=_mib(env, "DOCKERCOMP_DISK_MB"),
         spool_bytes=int(
             _number(env, "DOCKERCOMP_SPOOL_MB", default=64, low=1, high=1024 * 1024) * 1024 * 1024
         ),
+        files=Path(env["DOCKERCOMP_FILES"]).absolute() if env.get("DOCKERCOMP_FILES") else None,
+        files_bytes=int(_number(env, "DOCKERCOMP_FILES_MB", default=4096, low=1, high=2**30) * 2**20),
         path=env.get("PATH") or DEFAULT_PATH,
     )
 
@@ -111,8 +121,8 @@ def _launcher_socket(text: str, runtime: str) -> Path | None:
     return Path(text)
 
 
-def _memory_mb(env: Mapping[str, str]) -> int | None:
-    value = _number(env, "DOCKERCOMP_MEMORY_MB", default=0, low=1, high=2**31)
+def _mib(env: Mapping[str, str], name: str) -> int | None:
+    value = _number(env, name, default=0, low=1, high=2**31)
     return int(value) or None
 
 
@@ -138,7 +148,8 @@ def _host_name(text: str) -> str | None:
     return text or None
 
 
-def _labels(text: str) -> Mapping[str, Label]:
+def _labels(env: Mapping[str, str], name: str) -> Mapping[str, Label]:
+    text = env.get(name, "")
     if not text:
         return {}
     try:
@@ -147,8 +158,7 @@ def _labels(text: str) -> Mapping[str, Label]:
         labels = None
     if not isinstance(labels, dict) or not all(map(_is_label, labels.values())):
         raise BadSetting(
-            'DOCKERCOMP_LABELS must be a JSON object of strings and numbers like {"room": "attic"}, '
-            f"not {text!r}."
+            f'{name} must be a JSON object of strings and numbers like {{"room": "attic"}}, not {text!r}.'
         )
     return labels
 

@@ -15,6 +15,7 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
+from client_container.blob import Blob, Pass
 from client_container.failures import BadAnswer, LifeEnded, ProtocolTooOld, Refused, ServerUnavailable
 from client_container.protocol import (
     Beat,
@@ -24,6 +25,7 @@ from client_container.protocol import (
     Introduction,
     Registration,
     deliveries_from,
+    received_from,
     released_from,
     results_body,
 )
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 CONNECT_S, READ_S = 5.0, 30.0
 #: A pause the server asks for is honoured up to here, so that a slip of a proxy does not park us for a year.
 LONGEST_PAUSE_S = 3600.0
+TICKET = "Dockercomp-Ticket"
 
 
 class ServerConnection:
@@ -94,23 +97,62 @@ class ServerConnection:
 
         Raises what a call raises, ServerUnavailable also when the answer breaks off.
         """
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._open(f"/images/{image_id}.tar", headers) as response:
+        with self._part(f"/images/{image_id}.tar", self._account_key, start, {}) as found:
+            yield found
+
+    @contextmanager
+    def blob(
+        self, member: Registration, sha256: str, proof: Pass, *, start: int = 0
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """A blob that the chunk of `proof` names; as `image`."""
+        with self._part(f"/blobs/{sha256}", member.key, start, {TICKET: proof.header}) as found:
+            yield found
+
+    def blob_received(self, member: Registration, blob: Blob, proof: Pass) -> int:
+        """How many bytes of a blob have arrived at the server; all of them only when it has checked the whole."""
+        answer = self._call(
+            "HEAD", f"/blobs/{blob.sha256}", member.key, None, headers={TICKET: proof.header}, may_lack=True
+        )
+        return blob.bytes if answer.status == 200 else max(0, min(answer.received, blob.bytes - 1))
+
+    def put_blob(self, member: Registration, blob: Blob, proof: Pass, start: int, part: bytes) -> int:
+        """Bring a part of a blob; answers how many bytes the server has of it then: where the next part begins.
+
+        Raises Refused when it will not have this blob, with status 400 when its bytes were others than its hash says.
+        """
+        headers = {TICKET: proof.header, "Content-Type": "application/octet-stream"}
+        if len(part) != blob.bytes:
+            headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{blob.bytes}"
+        try:
+            answer = self._call("PUT", f"/blobs/{blob.sha256}", member.key, part, headers=headers)
+        except Refused as refusal:
+            received = refusal.message.get("received")
+            if refusal.status != 409 or isinstance(received, bool) or not isinstance(received, int):
+                raise
+            return received
+        return blob.bytes if answer.status != 202 else received_from(answer.message)
+
+    @contextmanager
+    def _part(
+        self, path: str, key: str, start: int, headers: Mapping[str, str]
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        begin = {"Range": f"bytes={start}-"} if start else {}
+        with self._open(path, key, {**headers, **begin}) as response:
             if response.status_code not in (200, 206):
                 _translate(_Answer(response.status_code, response.headers, response.raw.read(64 * 1024)))
                 raise BadAnswer(f"Something answered {response.status_code}, not as the protocol says.")
             found = re.fullmatch(r"bytes ([0-9]{1,18})-.*", response.headers.get("Content-Range", ""))
             if response.status_code == 206 and found is None:
-                raise BadAnswer("The server sends a part of the image and does not say which.")
+                raise BadAnswer("The server sends a part of a file and does not say which.")
             yield int(found[1]) if found and response.status_code == 206 else 0, self._pieces(response)
 
-    def _open(self, path: str, headers: Mapping[str, str]) -> requests.Response:
+    def _open(self, path: str, key: str, headers: Mapping[str, str]) -> requests.Response:
         try:
             return self._session().get(
                 self._server + path,
                 # As it is: a packed answer would be unpacked on the way, and have other bytes and lengths.
                 headers={**headers, "Accept-Encoding": "identity"},
-                auth=_Bearer(self._account_key),
+                auth=_Bearer(key),
                 timeout=self._timeout,
                 allow_redirects=False,
                 stream=True,
@@ -132,20 +174,25 @@ class ServerConnection:
         body: bytes | None,
         *,
         timeout: tuple[float, float] | None = None,
+        headers: Mapping[str, str] | None = None,
+        may_lack: bool = False,
     ) -> _Answer:
+        """`may_lack`: that there is no such thing (404) is an answer, too."""
+        kind = {"Content-Type": "application/json"} if body is not None else {}
         try:
             response = self._session().request(
                 method,
                 self._server + path,
                 data=body,
-                headers={"Content-Type": "application/json"} if body is not None else {},
+                headers={**kind, **(headers or {})},
                 auth=_Bearer(key),
                 timeout=timeout or self._timeout,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
             raise ServerUnavailable(f"{self._server} does not answer ({type(error).__name__}).") from error
-        return _translate(_Answer(response.status_code, response.headers, response.content))
+        answer = _Answer(response.status_code, response.headers, response.content)
+        return answer if may_lack and answer.status == 404 else _translate(answer)
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._threads, "session", None)
@@ -181,6 +228,7 @@ class _Answer:
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.retry_after = _seconds(headers.get("Retry-After"))
+        self.received = _count(headers.get("Dockercomp-Received"))  #: bytes of an upload that is not whole
         try:
             self.message: Any = json.loads(body)
         except (ValueError, RecursionError):
@@ -201,7 +249,7 @@ class _Answer:
 def _translate(answer: _Answer) -> _Answer:
     """Return a good answer, raise what a bad one means (the status table of docs/protocol.md)."""
     status = answer.status
-    if status in (200, 201, 204):
+    if status in (200, 201, 202, 204):
         return answer
     if status in (408, 425, 429) or status >= 500:
         raise ServerUnavailable(answer.sentence, retry_after=answer.retry_after, status=status)
@@ -222,6 +270,10 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         return None
     return min(value, LONGEST_PAUSE_S) if value >= 0 else None
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else 0
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,8 @@ from client_container.spool import Parcel, Spool
 
 BATCH_RESULTS = 500
 BATCH_BYTES = 8 * 1024 * 1024
+LACKS_A_FILE = 409  #: the status of an attempt whose files have to be brought first
+MOST_LOADS = 10  #: times that its files are brought again
 
 Batch = Sequence[tuple[Parcel, bytes]]
 
@@ -34,6 +36,14 @@ class Deliverer:
         in_order = [answer.chunk for answer in answers] == [parcel.chunk for parcel, _ in batch]
         for place, (parcel, _) in enumerate(batch):
             answer = answers[place] if in_order else answered.get(parcel.chunk)
+            if (
+                answer is not None
+                and answer.status == LACKS_A_FILE
+                and parcel.files
+                and parcel.tries < MOST_LOADS
+            ):
+                self._spool.load_again(parcel)
+                continue
             if answer is None or not answer.final:
                 unsettled.append(parcel)
                 continue

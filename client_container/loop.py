@@ -98,7 +98,8 @@ class ClientLoop:
         kept, pause = False, 0.0
         try:
             execution = self._runtime.execute(chunk, halt)
-            self._spool.put(_attempt(chunk, execution))
+            self._keep(chunk, execution)
+            self._runtime.reported(chunk)
             kept = True
             self._host_backoff.reset()
         except JobHalted:
@@ -115,6 +116,15 @@ class ClientLoop:
             self._wait(pause)
         elif kept:
             self._pace.finished(time.monotonic() - began)
+
+    def _keep(self, chunk: Chunk, execution: Execution) -> None:
+        """Put what came out into the spool; raises HostBroken when its files cannot be kept."""
+        try:
+            self._spool.put(_attempt(chunk, execution), execution.folder)
+        except OSError as error:
+            raise HostBroken(
+                f"The files of the answer cannot be kept here ({error.strerror or error})."
+            ) from error
 
     def _give_back(self, chunk: Chunk, back: GivenBack) -> float:
         """Give the chunk back, and those that would fare the same; answers how long to pause."""
@@ -228,4 +238,5 @@ def _attempt(chunk: Chunk, execution: Execution) -> Attempt:
         extra={"chunk": chunk.id, "outcome": execution.outcome, "seconds": round(seconds, 3)}
         | ({"exit": execution.exit_code, "signal": execution.signal} if unusual else {}),
     )
-    return Attempt(chunk=chunk.id, run=chunk.run, token=chunk.token, ticket=chunk.ticket, **vars(execution))
+    facts = {name: value for name, value in vars(execution).items() if name != "folder"}
+    return Attempt(chunk=chunk.id, run=chunk.run, token=chunk.token, ticket=chunk.ticket, **facts)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from client_container.blob import Blob, NamedBlob, Pass, blob_from, named_blobs
 from client_container.failures import BadAnswer
 from client_container.fields import a_list, an_object, number, optional_text, required, text, texts
 
@@ -29,6 +30,7 @@ class Introduction:
     labels: Mapping[str, str | int | float] = field(default_factory=dict)
     cpus: float = 1.0
     memory_mb: int | None = None
+    disk_mb: int | None = None  #: MiB of a job's files
     runtimes: tuple[str, ...] = ("process",)
     image: str | None = None  #: the image this client runs in
     projects: tuple[str, ...] | None = None  #: ids of those that the volunteer runs; None: all
@@ -39,6 +41,8 @@ class Introduction:
         """The body of POST /containers."""
         host = {"id": self.host} | ({"name": self.host_name} if self.host_name else {})
         memory = {"memory_mb": self.memory_mb} if self.memory_mb is not None else {}
+        if self.disk_mb is not None:
+            memory["disk_mb"] = self.disk_mb
         return {
             "protocol": PROTOCOL,
             "id": self.container,
@@ -103,6 +107,11 @@ class Job:
     project: str = ""  #: id
     task: str = ""  #: id
     archive: Archive | None = None  #: None when the image is in a registry, or there is none
+    cpus: float | None = None  #: processors; None: what this host gives one job; so are the next two
+    memory_mb: int | None = None
+    disk_mb: int | None = None
+    files: tuple[NamedBlob, ...] = ()  #: for /in, the same for all chunks
+    outputs: tuple[str, ...] = ()  #: patterns of files below /out that are kept; none: no file is
 
     @classmethod
     def from_message(cls, job_id: str, message: Any) -> Job:
@@ -119,7 +128,21 @@ class Job:
             project=optional_text(fields, "project") or "",
             task=optional_text(fields, "task") or "",
             archive=_archive(fields.get("archive")),
+            cpus=_optional_number(fields, "cpus"),
+            memory_mb=_optional_int(fields, "memory_mb"),
+            disk_mb=_optional_int(fields, "disk_mb"),
+            files=named_blobs(fields, "files"),
+            outputs=tuple(texts(fields, "outputs")) if fields.get("outputs") else (),
         )
+
+
+def _optional_number(fields: Mapping[str, Any], name: str) -> float | None:
+    return None if fields.get(name) is None else number(fields, name, above=0)
+
+
+def _optional_int(fields: Mapping[str, Any], name: str) -> int | None:
+    value = _optional_number(fields, name)
+    return None if value is None else int(value)
 
 
 def _archive(message: Any) -> Archive | None:
@@ -135,11 +158,18 @@ class Chunk:
 
     id: str
     run: int
-    input: str  #: JSON text, passed to the program as it is
+    input: str  #: JSON text, passed to the program as it is; empty when it is a file
     job: Job
     ticket: str
     token: str  #: the claim it came with
     ends_in_s: float | None = None  #: seconds until the lease ends unless a beat says the chunk started
+    files: tuple[NamedBlob, ...] = ()  #: for /in, this chunk's own
+    input_file: Blob | None = None  #: where the input is too large for `input`
+
+    @property
+    def proof(self) -> Pass:
+        """What the server asks for before it hands out this chunk's files, and takes those of its answer."""
+        return Pass(chunk=self.id, run=self.run, token=self.token, ticket=self.ticket)
 
     @classmethod
     def from_message(cls, message: Any, *, jobs: Mapping[str, Job], token: str) -> Chunk:
@@ -148,14 +178,17 @@ class Chunk:
         job = jobs.get(text(fields, "job"))
         if job is None:
             raise BadAnswer(f"The server's answer lacks the job {fields['job']!r} of a chunk.")
+        input_file = None if fields.get("input") is not None else fields.get("input_file")
         return cls(
             id=text(fields, "id"),
             run=int(number(fields, "run")),
-            input=text(fields, "input"),
+            input=text(fields, "input") if input_file is None else "",
             job=job,
             ticket=text(fields, "ticket"),
             token=token,
             ends_in_s=None if fields.get("ends_in_s") is None else number(fields, "ends_in_s"),
+            files=named_blobs(fields, "files"),
+            input_file=None if input_file is None else blob_from(input_file, "input_file"),
         )
 
 
@@ -278,10 +311,14 @@ class Attempt:
     cpu_s: float
     runtime: str
     image: str | None
+    files: tuple[NamedBlob, ...] = ()  #: what the program left in /out, if the job asked for it
 
     def to_json(self) -> bytes:
         """One entry of `results`, encoded: these bytes are kept, and sent as they are."""
         message = dict(vars(self), started=instant(self.started), ended=instant(self.ended))
+        message["files"] = [vars(file) for file in self.files]
+        if not self.files:  # said only where there are any: servers of last year never heard of it
+            del message["files"]
         return json.dumps(message, separators=(",", ":")).encode("ascii")
 
 
@@ -306,3 +343,8 @@ def deliveries_from(message: Any) -> tuple[Delivery, ...]:
 def released_from(message: Any) -> int:
     """Read `released` of an answer; raises BadAnswer."""
     return int(number(an_object(message, "the answer"), "released"))
+
+
+def received_from(message: Any) -> int:
+    """Read `received` of an answer: bytes; raises BadAnswer."""
+    return int(number(an_object(message, "the answer"), "received", above=-1))

@@ -1,4 +1,4 @@
-"""The running client: a thread for the loop, one for the courier, and a main thread that only waits for the end."""
+"""The running client: threads for the loop, the courier and the porter; the main thread only waits for the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from client_container.backoff import Backoff
+from client_container.blobs import Blobs
 from client_container.connection import ServerConnection
 from client_container.courier import Courier
 from client_container.delivery import Deliverer
@@ -18,6 +19,7 @@ from client_container.failures import LifeEnded, ProtocolTooOld, ServerUnavailab
 from client_container.holdings import Holdings
 from client_container.loop import ClientLoop
 from client_container.membership import Membership, Unwelcome
+from client_container.porter import Porter
 from client_container.runtime import Runtime
 from client_container.spool import Spool
 
@@ -43,9 +45,10 @@ class Service:
         holdings: Holdings,
         spool: Spool,
         runtime: Runtime,
+        blobs: Blobs,
     ) -> None:
         self._connection, self._membership, self._holdings = connection, membership, holdings
-        self._stopping, self._news = threading.Event(), threading.Event()
+        self._stopping, self._news, self._load = threading.Event(), threading.Event(), threading.Event()
         self._runtime = runtime
         self._deliverer = Deliverer(connection, spool, holdings)
         self._courier = Courier(
@@ -65,7 +68,14 @@ class Service:
             deliverer=self._deliverer,
             runtime=runtime,
             wait=self._stopping.wait,
-            finished=self._news.set,
+            finished=self._finished,
+        )
+        self._porter = Porter(
+            blobs=blobs,
+            spool=spool,
+            backoff=Backoff(),
+            stopping=self._stopping.is_set,
+            unloaded=self._news.set,
         )
         # A pipe, because setting an Event in a signal handler can deadlock with a thread waiting for it.
         self._end_reader, self._end_writer = os.pipe()
@@ -77,11 +87,12 @@ class Service:
             signal.signal(number, self._on_signal)
         loop = self._thread("loop", self._loop.step)
         self._thread("courier", self._courier_step)
+        self._thread("porter", self._porter_step)
         os.read(self._end_reader, 1)
         began = time.monotonic()
         self._stopping.set()
         self._holdings.close()
-        self._news.set()
+        self._finished()
         loop.join(LAST_STEP_S)
         self._say_farewell()
         self._runtime.close()
@@ -112,6 +123,14 @@ class Service:
     def _courier_step(self) -> None:
         self._news.clear()
         self._news.wait(self._courier.step())
+
+    def _porter_step(self) -> None:
+        self._load.clear()
+        self._load.wait(self._porter.step())
+
+    def _finished(self) -> None:
+        self._news.set()
+        self._load.set()
 
     def _end(self, code: int, sentence: str) -> None:
         self._exit = self._exit or (code, sentence)

@@ -11,20 +11,27 @@ server.download_results(Path("results.csv"), task=task)
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 import requests
 
+from dockercomp.blobs import BlobCalls
 from dockercomp.failures import Refused, ServerUnavailable
+from dockercomp.job_files import JobFileCalls
+from dockercomp.line import part
 from dockercomp.partial import cut_partial_line, last_cursor, layout
+from dockercomp.receivers import ReceiverCalls
+from dockercomp.tasks import TaskCalls
+from dockercomp.wishes import Job, NewTask
 
-CONNECT_S = 5.0
-READ_S = 120.0
-KINDS = {".csv": "text/csv", ".jsonl": "application/jsonl"}
+KINDS = {
+    ".csv": "text/csv",
+    ".jsonl": "application/jsonl",
+    ".parquet": "application/vnd.apache.parquet",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,23 +53,30 @@ class Progress:
         return self.state == "complete"
 
 
+def progress_of(task: Mapping[str, Any]) -> Progress:
+    """How far the task of this record is."""
+    chunks = task["chunks"]
+    return Progress(
+        state=task["state"],
+        outcome=task["outcome"],
+        total=chunks["total"],
+        done=chunks.get("done", 0),
+        failed=chunks.get("quarantined", 0) + chunks.get("cancelled", 0),
+        resting=chunks.get("delayed", 0),
+        paused=task["paused"],
+        paused_why=task["paused_why"],
+    )
+
+
 class _BeginAnew(Exception):
     """What there is of a download cannot be continued."""
 
 
-class Server:
+class Server(TaskCalls, JobFileCalls, ReceiverCalls, BlobCalls):
     """A source server, called with an account's key. Raises ServerUnavailable or Refused.
 
     `warned` is told each warning of the server: a task was handed in that no live container can compute, and the like.
     """
-
-    def __init__(
-        self, address: str, key: str, *, warned: Callable[[str], None] = lambda sentence: None
-    ) -> None:
-        self.address = address.rstrip("/")
-        self._warned = warned
-        self._http = requests.Session()
-        self._http.headers["Authorization"] = f"Bearer {key}"
 
     def add_project(self, name: str) -> None:
         """Make a project; one that you have already stays as it is."""
@@ -70,7 +84,7 @@ class Server:
 
     def change_project(self, name: str, **policy: Any) -> dict[str, Any]:
         """Change what is named of a project's `share`, `assigned_only`, `priority` and `validation`; all of it then."""
-        changed: dict[str, Any] = self._call("PATCH", f"/projects/{_part(name)}", json=policy)
+        changed: dict[str, Any] = self._call("PATCH", f"/projects/{part(name)}", json=policy)
         return changed
 
     def projects(self) -> list[dict[str, Any]]:
@@ -96,89 +110,74 @@ class Server:
         `image` is an image's id (sha256:...); None lets any container compute. `requires` asks for labels and resources
         ({"arch": "x86_64", "os": ["linux", "freebsd"], "memory_mb": {"at_least": 4096}}). `priority` is among the tasks
         of the project, higher first. `validation` is how answers are checked ({"quorum": 2, ...}, see the HTTP
-        reference); None takes the project's rule.
+        reference); None takes the project's rule. `make_task` takes everything else that a task may have.
         """
-        body: dict[str, Any] = {
-            "action": list(action),
-            "timeout_s": timeout_s,
-            "rows_per_chunk": rows_per_chunk,
-        }
-        optional = {
-            "name": name,
-            "image": image,
-            "env": dict(env) if env else None,
-            "requires": dict(requires) if requires else None,
-            "priority": priority or None,
-            "validation": None if validation is None else dict(validation),
-        }
-        body.update({field: value for field, value in optional.items() if value is not None})
-        return str(self._call("POST", f"/projects/{_part(project)}/tasks", json=body)["id"])
+        main = Job(
+            action=action,
+            image=image,
+            env=dict(env or {}),
+            timeout_s=timeout_s,
+            requires=dict(requires or {}),
+        )
+        wanted = NewTask(
+            main=main,
+            name=name,
+            rows_per_chunk=rows_per_chunk,
+            priority=priority,
+            validation=validation,
+        )
+        return str(self.make_task(project, wanted)["id"])
 
     def upload(self, task: str, data: Path, *, upload_id: str | None = None) -> int:
-        """Stream a .csv or .jsonl file to the task, all of it or nothing; the number of rows.
+        """Stream a .csv, .jsonl or .parquet file to the task, all of it or nothing; the number of rows.
 
         The same `upload_id` and file again is the same upload, so a broken one can simply be repeated.
         """
         kind = KINDS.get(data.suffix.lower())
         if kind is None:
             raise Refused(400, f"{data} must end in {' or '.join(KINDS)}.")
-        path = f"/tasks/{_part(task)}/chunks/{_part(upload_id or str(uuid.uuid4()))}"
+        path = f"/tasks/{part(task)}/chunks/{part(upload_id or str(uuid.uuid4()))}"
         with data.open("rb") as body:
             return int(self._call("PUT", path, data=body, headers={"Content-Type": kind})["rows"])
 
     def start(self, task: str) -> None:
         """Start a task whose data is complete, its chunks dealt to nobody in particular."""
-        self._call("POST", f"/tasks/{_part(task)}/start")
+        self._call("POST", f"/tasks/{part(task)}/start")
 
     def cancel(self, task: str) -> None:
         """End a task; nothing more of it is handed out."""
-        self._call("POST", f"/tasks/{_part(task)}/cancel")
+        self._call("POST", f"/tasks/{part(task)}/cancel")
 
     def pause(self, task: str) -> None:
         """Hand nothing of the task out until it is resumed; what runs goes on."""
-        self._call("POST", f"/tasks/{_part(task)}/pause")
+        self._call("POST", f"/tasks/{part(task)}/pause")
 
     def resume(self, task: str) -> None:
         """Go on with a paused task."""
-        self._call("POST", f"/tasks/{_part(task)}/resume")
+        self._call("POST", f"/tasks/{part(task)}/resume")
 
     def assign(self, project: str | None = None, *, by: str = "count") -> dict[str, Any]:
         """Start and deal all ready chunks of the project (None: of all yours) to live containers; the deal.
 
         `by`: make level what each container holds (count), or how long it will take it (speed).
         """
-        path = f"/assign/{_part(project or 'all')}"
+        path = f"/assign/{part(project or 'all')}"
         deal: dict[str, Any] = self._call("POST", path, params={"by": by})
         return deal
 
     def deal(self, deal: str) -> dict[str, Any]:
         """What a deal did so far."""
-        found: dict[str, Any] = self._call("GET", f"/deals/{_part(deal)}")
+        found: dict[str, Any] = self._call("GET", f"/deals/{part(deal)}")
         return found
 
     def task(self, task: str) -> dict[str, Any]:
         """The task's record, with its chunks counted by state."""
-        found: dict[str, Any] = self._call("GET", f"/tasks/{_part(task)}")
+        found: dict[str, Any] = self._call("GET", f"/tasks/{part(task)}")
         return found
 
     def progress(self, task: str) -> Progress:
         """How far the task is."""
-        found = self.task(task)
-        chunks = found["chunks"]
-        return Progress(
-            state=found["state"],
-            outcome=found["outcome"],
-            total=chunks["total"],
-            done=chunks.get("done", 0),
-            failed=chunks.get("quarantined", 0) + chunks.get("cancelled", 0),
-            resting=chunks.get("delayed", 0),
-            paused=found["paused"],
-            paused_why=found["paused_why"],
-        )
-
-    def tasks(self, project: str | None = None) -> list[dict[str, Any]]:
-        """Your tasks, oldest first."""
-        return list(self._call("GET", "/tasks", params={"project": project} if project else None)["tasks"])
+        return progress_of(self.task(task))
 
     def containers(self) -> list[dict[str, Any]]:
         """The client containers, live ones first."""
@@ -219,12 +218,12 @@ class Server:
         Answers as `requeue` does.
         """
         body = {"chunks": list(chunks)} if which is None else {"which": which}
-        sent: dict[str, Any] = self._call("POST", f"/tasks/{_part(task)}/rerun", json=body)
+        sent: dict[str, Any] = self._call("POST", f"/tasks/{part(task)}/rerun", json=body)
         return sent
 
     def why(self, chunk: str) -> dict[str, Any]:
         """Why this chunk (TASK.N) is not running, or what became of it: summary, reasons, next, attempts."""
-        found: dict[str, Any] = self._call("GET", f"/chunks/{_part(chunk)}/why")
+        found: dict[str, Any] = self._call("GET", f"/chunks/{part(chunk)}/why")
         return found
 
     def download_results(self, target: Path, *, task: str | None = None, project: str | None = None) -> int:
@@ -266,27 +265,6 @@ class Server:
         with self._request("GET", "/results.csv", params=params, stream=True) as answer:
             return _copy(answer, out)
 
-    def _call(self, method: str, path: str, **rest: Any) -> Any:
-        with self._request(method, path, **rest) as answer:
-            try:
-                said = answer.json()
-            except ValueError as error:
-                raise ServerUnavailable(f"{self.address} does not answer like a source server.") from error
-        for sentence in said.get("warnings", ()) if isinstance(said, dict) else ():
-            self._warned(str(sentence))
-        return said
-
-    def _request(self, method: str, path: str, **rest: Any) -> requests.Response:
-        try:
-            answer = self._http.request(method, self.address + path, timeout=(CONNECT_S, READ_S), **rest)
-        except requests.RequestException as error:
-            raise ServerUnavailable(f"The source server at {self.address} does not answer.") from error
-        if answer.status_code in (408, 429, 502, 503, 504):
-            raise ServerUnavailable(f"{_sentence(answer)} (The source server says: not now.)")
-        if answer.status_code >= 400:
-            raise Refused(answer.status_code, _sentence(answer))
-        return answer
-
 
 def _copy(answer: requests.Response, out: IO[bytes]) -> int:
     copied = 0
@@ -298,14 +276,3 @@ def _copy(answer: requests.Response, out: IO[bytes]) -> int:
             "The download broke off; the same command again goes on where it stopped."
         ) from error
     return copied
-
-
-def _part(name: str) -> str:
-    return quote(name, safe="")
-
-
-def _sentence(answer: requests.Response) -> str:
-    try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"The source server answered {answer.status_code}."

@@ -6,11 +6,22 @@ from pathlib import Path
 
 from flask import Flask, Response, jsonify
 
+from source_server.domain.blob import BlobLimits
+from source_server.receivers.git_fetch import GitSettings
+from source_server.receivers.registry import kinds
 from source_server.services.accept import Accept
+from source_server.services.append import Append
 from source_server.services.assign import Assign
+from source_server.services.attempts import Attempts
 from source_server.services.beat import Beat
+from source_server.services.blob_tickets import BlobTickets
+from source_server.services.blobs import Blobs
+from source_server.services.calculate import Calculate
+from source_server.services.change_task import ChangeTask
 from source_server.services.claim import Claim
 from source_server.services.complete import Complete
+from source_server.services.delete import Delete
+from source_server.services.depend import Depend
 from source_server.services.enrol import Enrol
 from source_server.services.errors import ErrorQueue
 from source_server.services.examine import Examine
@@ -18,19 +29,27 @@ from source_server.services.export import Export
 from source_server.services.give_back import GiveBack
 from source_server.services.hosts import Hosts
 from source_server.services.images import Images
+from source_server.services.inputs import Inputs
+from source_server.services.intake import Intake
 from source_server.services.known_tasks import KnownTasks
 from source_server.services.live import LiveContainers
 from source_server.services.look import Look
+from source_server.services.notices import Notices
 from source_server.services.paces import Paces
 from source_server.services.people import People
 from source_server.services.projects import Projects
+from source_server.services.react import React
 from source_server.services.register import Register
 from source_server.services.releases import Releases
 from source_server.services.reputation import Reputation
 from source_server.services.rerun import Rerun
+from source_server.services.result_files import ResultFiles
 from source_server.services.send_round import SendRound
+from source_server.services.sessions import Sessions
 from source_server.services.settle_errors import SettleErrors
 from source_server.services.settle_results import SettleResults
+from source_server.services.summary import Summary
+from source_server.services.task_lists import TaskLists
 from source_server.services.tasks import Tasks
 from source_server.services.upload import ReceiveUpload
 from source_server.services.validate import Validate
@@ -38,25 +57,43 @@ from source_server.services.warnings import Warn
 from source_server.services.why import Why
 from source_server.stores.database import Stores
 from source_server.web import (
+    attempts,
+    calculator,
+    docs_page,
     enrolment,
     errors,
     explain,
     failures,
     hosts,
     images,
+    intake,
+    limits,
     projects,
     results,
+    runs,
     scientist,
+    sessions,
+    shapes,
     volunteer,
     wire,
+)
+from source_server.web import (
+    blobs as blobs_view,
 )
 from source_server.web import releases as releases_view
 from source_server.web.access import EXTENSION, Services, services
 from source_server.web.body import BoundedRequest
+from source_server.web.openapi import Caller, described
 
 
 def create_app(
-    stores: Stores, *, beat_s: float, releases: Path | None = None, public_url: str | None = None
+    stores: Stores,
+    *,
+    beat_s: float,
+    releases: Path | None = None,
+    public_url: str | None = None,
+    limits_of_blobs: BlobLimits | None = None,
+    git: GitSettings | None = None,
 ) -> Flask:
     """The WSGI app over these stores; raises SchemaUnknown for a database it must not touch."""
     stores.meta.require_schema()
@@ -65,14 +102,21 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = wire.MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[EXTENSION] = build_services(
-        stores, beat_s=beat_s, releases=releases, public_url=public_url
+        stores,
+        beat_s=beat_s,
+        releases=releases,
+        public_url=public_url,
+        limits_of_blobs=limits_of_blobs,
+        git=git,
     )
     errors.install(app)
-    people = (volunteer, projects, scientist, results, explain, failures, hosts)
-    for part in (*people, releases_view, enrolment, images):
+    people = (volunteer, projects, scientist, runs, results, explain, failures, hosts, attempts)
+    pages = (docs_page, sessions, calculator)
+    for part in (*people, limits, releases_view, enrolment, images, blobs_view, intake, *pages):
         app.register_blueprint(part.blueprint)
 
     @app.get("/healthz")
+    @described(Caller.ANYONE, answers={200: shapes.Health})
     def healthz() -> Response:
         """Whether the server can work: its database answers."""
         return jsonify(ok=services().look.health())
@@ -81,10 +125,18 @@ def create_app(
 
 
 def build_services(
-    stores: Stores, *, beat_s: float, releases: Path | None = None, public_url: str | None = None
+    stores: Stores,
+    *,
+    beat_s: float,
+    releases: Path | None = None,
+    public_url: str | None = None,
+    limits_of_blobs: BlobLimits | None = None,
+    git: GitSettings | None = None,
 ) -> Services:
     """What views and housekeeping work with."""
     secret = stores.meta.secret()
+    blobs = Blobs(stores, limits_of_blobs)
+    inputs = Inputs(blobs)
     live = LiveContainers(stores)
     known = KnownTasks(stores)
     paces = Paces(stores)
@@ -93,6 +145,8 @@ def build_services(
     settle_results = SettleResults(
         stores, secret=secret, known=known, validate=Validate(stores), reputation=reputation
     )
+    react, depend = React(stores, Summary(stores, blobs)), Depend(stores)
+    complete = Complete(stores, react=react, followers=depend.followers)
     accept = Accept(
         stores,
         secret=secret,
@@ -100,27 +154,45 @@ def build_services(
         settle_results=settle_results,
         settle_errors=SettleErrors(stores, known=known, live=live, reputation=reputation),
         reputation=reputation,
-        complete=Complete(stores),
+        complete=complete,
         finished=paces.finished,
     )
-    tasks, send_round = Tasks(stores), SendRound(stores)
+    tasks, send_round = Tasks(stores, inputs), SendRound(stores)
+    people, upload = People(stores), ReceiveUpload(stores, inputs)
+    append = Append(stores, inputs)
     return Services(
-        people=People(stores),
+        people=people,
         enrol=Enrol(stores),
         images=Images(stores),
+        blobs=blobs,
+        blob_tickets=BlobTickets(stores, blobs, secret=secret),
+        inputs=inputs,
+        result_files=ResultFiles(stores),
         register=Register(stores, give_back),
         beat=Beat(stores, give_back, beat_s=beat_s),
         claim=Claim(stores, beat_s=beat_s, secret=secret, live=live, paces=paces),
         accept=accept,
+        complete=complete,
+        react=react,
+        depend=depend,
+        attempts=Attempts(stores, tasks),
+        delete=Delete(stores, tasks),
         settle_results=settle_results,
         reputation=reputation,
         live=live,
         give_back=give_back,
         projects=Projects(stores),
         tasks=tasks,
-        upload=ReceiveUpload(stores),
+        task_lists=TaskLists(stores, tasks),
+        change_task=ChangeTask(stores, tasks),
+        notices=Notices(stores),
+        upload=upload,
+        intake=Intake(stores, tasks, kinds(people, tasks, upload, append, blobs, git or GitSettings())),
+        append=append,
+        calculate=Calculate(stores, append),
+        sessions=Sessions(stores, people, secret=secret),
         assign=Assign(stores),
-        export=Export(stores),
+        export=Export(stores, inputs),
         look=Look(stores),
         errors=ErrorQueue(stores, tasks, send_round),
         rerun=Rerun(tasks, send_round),

@@ -27,6 +27,7 @@ from source_server.supervisor import Command, Errand, Part, RestartPolicy, Super
 
 WEB_APPLICATION = "source_server.wsgi:application()"
 MIGRATE = (sys.executable, "-m", "source_server.cli", "migrate")
+MAIL = (sys.executable, "-m", "source_server.cli", "mail")
 HOUSEKEEPING = (sys.executable, "-m", "source_server.cli", "housekeep")
 
 
@@ -63,11 +64,12 @@ def run_server(
     addresses: Sequence[Address],
     *,
     built_in: BuiltIn | None = None,
+    mail: Address | None = None,
     programs: Programs | None = None,
     policy: RestartPolicy | None = None,
     when_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Run the whole server in this process and its children until SIGTERM or SIGINT.
+    """Run the whole server in this process and its children until SIGTERM or SIGINT; with `mail` it takes mail there.
 
     `when_ready` is told the URL once the server answers. Raises CannotStart before anything is started,
     MongodUnavailable or StartFailed when a part cannot be; then everything is stopped again.
@@ -77,8 +79,8 @@ def run_server(
     require_disk(home.path, settings.min_free_mb)
     patience_s = orphan_patience_s(home)
     with home.held():
-        require_free(addresses, patience_s=patience_s)
-        parts = _parts(settings, addresses, built_in or BuiltIn(), programs or Programs())
+        require_free([*addresses, *([mail] if mail else [])], patience_s=patience_s)
+        parts = _parts(settings, addresses, built_in or BuiltIn(), programs or Programs(), mail)
 
         def announce() -> None:
             home.record_address(addresses[0])
@@ -131,7 +133,11 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
 
 
 def _parts(
-    settings: Settings, addresses: Sequence[Address], built_in: BuiltIn, programs: Programs
+    settings: Settings,
+    addresses: Sequence[Address],
+    built_in: BuiltIn,
+    programs: Programs,
+    mail: Address | None,
 ) -> list[Part]:
     mongod = None if settings.mongo_uri else make_mongod(settings)
 
@@ -148,7 +154,8 @@ def _parts(
     )
     housekeeping = Command("housekeeping", programs.housekeeping, env=env, grace_s=10.0)
     clients = built_in_parts(built_in, home=settings.home, server=addresses[0].url, server_env=env)
-    return [*([mongod] if mongod else []), migrate, web, housekeeping, *clients]
+    mails = [Command("mail", [*MAIL, "--listen", str(mail)], env=env, grace_s=10.0)] if mail else []
+    return [*([mongod] if mongod else []), migrate, web, housekeeping, *mails, *clients]
 
 
 def make_mongod(settings: Settings) -> EmbeddedMongod:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from source_server.commands.calculator import calculator
 from source_server.commands.enrol import enrol
 from source_server.commands.hosts import host
 from source_server.commands.image import image
+from source_server.commands.mail import mail
 from source_server.commands.refused import ServerGroup
 from source_server.commands.release import release
 from source_server.commands.run import down, serve, status, up
@@ -27,7 +29,10 @@ def main() -> None:
     """Run and look after the source server. State lives under DOCKERCOMP_HOME (default: ./var)."""
 
 
-for command in (up, down, serve, status, housekeep, migrate, account, container, host, release, enrol, image):
+for command in (
+    *(up, down, serve, status, housekeep, migrate),
+    *(account, container, host, release, enrol, image, calculator, mail),
+):
     main.add_command(command)
 
 

@@ -14,11 +14,20 @@ from datetime import datetime, timedelta
 from apscheduler.schedulers.blocking import BlockingScheduler
 
 from source_server.app import build_services
+from source_server.config import Settings
+from source_server.domain.notice import Channel
 from source_server.domain.refusal import Unavailable
 from source_server.domain.task import TaskState
 from source_server.domain.watch import WorkingService
-from source_server.services.complete import Complete
+from source_server.receivers.git_fetch import GitSettings
+from source_server.services.blobs import limits_of
+from source_server.services.deliver import Deliver, Sender
+from source_server.services.handle_events import HandleEvents
 from source_server.services.purge import Purge
+from source_server.services.send_mail import SendMail
+from source_server.services.send_webhook import SendWebhook
+from source_server.services.sweep_blobs import SweepBlobs
+from source_server.services.watch_limits import WatchLimits
 from source_server.stores.database import Stores
 
 log = logging.getLogger(__name__)
@@ -31,7 +40,12 @@ class Housekeeper:
     """The steps, with what they work on."""
 
     def __init__(
-        self, stores: Stores, *, beat_s: float, monotonic: Callable[[], float] = time.monotonic
+        self,
+        stores: Stores,
+        *,
+        beat_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        settings: Settings | None = None,
     ) -> None:
         self._stores = stores
         self._beat_s = beat_s
@@ -39,12 +53,23 @@ class Housekeeper:
         # Shorter than the silence that purges: who comes back after an outage must find that it was noticed.
         self._longest_gap_s = min(LONGEST_GAP_S, beat_s)
         self._watch = WorkingService(beat_s=beat_s, longest_gap_s=self._longest_gap_s)
-        self._complete = Complete(stores)
-        services = build_services(stores, beat_s=beat_s)
+        services = build_services(
+            stores,
+            beat_s=beat_s,
+            git=None if settings is None else GitSettings.of(settings),
+            limits_of_blobs=limits_of(settings),
+        )
         self._give_back, self._accept, self._assign = services.give_back, services.accept, services.assign
         self._settle_results, self._reputation = services.settle_results, services.reputation
+        self._complete, self._react, self._depend = services.complete, services.react, services.depend
+        self._delete = services.delete
         self._upload, self._examine, self._send_round = services.upload, services.examine, services.send_round
+        self._append, self._calculate = services.append, services.calculate
         self._purge = Purge(stores, self._give_back, beat_s=beat_s)
+        self._watch_limits = WatchLimits(stores, services.complete)
+        self._notices, self._deliver = services.notices, Deliver(stores, senders(stores, settings))
+        self._sweep_blobs = SweepBlobs(stores, limits_of(settings))
+        self._handle_events = HandleEvents(stores, services.intake)
 
     def leases(self) -> None:
         """Give expired leases back, and whatever belongs to an ended life."""
@@ -89,6 +114,11 @@ class Housekeeper:
     def tasks(self) -> None:
         """Wake rested chunks, pause what only fails, sweep what was cancelled, complete, clear dead uploads."""
         for task in self._stores.tasks.unfinished():
+            if task.deleting is not None:
+                continue
+            if task.reacts_to is not None:
+                self._react.tend(task)
+            self._append.finish(task)
             if task.cancelled:
                 self._complete.sweep_cancelled(task)
             elif task.state is TaskState.RUNNING:
@@ -96,6 +126,8 @@ class Housekeeper:
                 if not task.examined:
                     self._examine(task)
                 self._complete.if_done(task.id)
+            elif task.start_wanted:
+                self._depend.go_on(task.id)
             elif self._upload.clean(task):
                 log.info("unfinished upload removed", extra={"task": task.id})
 
@@ -109,14 +141,66 @@ class Housekeeper:
         for task in self._stores.rounds.under_way():
             _log_if("chunks sent out again", self._send_round.go_on(task))
 
+    def schedules(self) -> None:
+        """Store as events what schedules have planned by now."""
+        _log_if("planned times have come", self._handle_events.plan())
+
+    def old_events(self) -> None:
+        """Forget events that ended long ago."""
+        _log_if("old events forgotten", self._handle_events.clear())
+
+    def events(self) -> None:
+        """Make tasks of what came to receivers."""
+        _log_if("events handled", self._handle_events.work(slow=False))
+
+    def slow_events(self) -> None:
+        """The same, of those that take longer: repositories, large files."""
+        _log_if("events handled", self._handle_events.work(slow=True))
+
+    def reactions(self) -> None:
+        """Go on with the reactions to the outcomes of tasks."""
+        _log_if("steps of reactions taken", self._react.all())
+
+    def limits(self) -> None:
+        """Count what tasks with limits have used; pause or end those that have used up."""
+        self._watch_limits.step()
+
+    def notices(self) -> None:
+        """Write messages about tasks into the outbox."""
+        self._notices.step()
+
+    def deliveries(self) -> None:
+        """Try the messages that are due."""
+        self._deliver.step()
+
+    def removals(self) -> None:
+        """Go on with removing deleted tasks, some pieces each."""
+        _log_if("documents of deleted tasks removed", self._delete.go_on())
+
+    def calculations(self) -> None:
+        """Hand over calculations whose taker died before it did; forget old ones."""
+        _log_if("calculations handed over or forgotten", self._calculate.tend())
+
+    def blobs(self) -> None:
+        """Go on with the sweep of blobs that nothing names any more."""
+        _log_if("blobs removed", self._sweep_blobs(self._stores.clock.now()))
+
     def redeal(self) -> None:
         """Deal again what came back in assigned-only projects."""
         _log_if("tasks dealt again", self._assign.redeal())
 
 
-def run(stores: Stores, *, beat_s: float) -> None:
+def senders(stores: Stores, settings: Settings | None) -> dict[Channel, Sender]:
+    """How messages go out, with these settings; None: nowhere but to the public internet, and no mail."""
+    return {
+        Channel.WEBHOOK: SendWebhook(stores, networks=() if settings is None else settings.webhook_networks),
+        Channel.EMAIL: SendMail(None if settings is None else settings.mail),
+    }
+
+
+def run(stores: Stores, *, beat_s: float, settings: Settings | None = None) -> None:
     """Do all of it, again and again, until SIGTERM or SIGINT."""
-    keeper = Housekeeper(stores, beat_s=beat_s)
+    keeper = Housekeeper(stores, beat_s=beat_s, settings=settings)
     scheduler = BlockingScheduler(timezone="UTC")
     pace = min(beat_s / 4, 5.0)
     for step, seconds in (
@@ -128,6 +212,17 @@ def run(stores: Stores, *, beat_s: float) -> None:
         (keeper.deals, 0.5),
         (keeper.redeal, 2.0),
         (keeper.rounds, 0.5),
+        (keeper.limits, 1.0),
+        (keeper.notices, 1.0),
+        (keeper.deliveries, 1.0),
+        (keeper.reactions, 0.5),
+        (keeper.calculations, 5.0),
+        (keeper.removals, 1.0),
+        (keeper.schedules, 1.0),
+        (keeper.old_events, 600.0),
+        (keeper.events, 0.5),
+        (keeper.slow_events, 1.0),
+        (keeper.blobs, 1.0),
     ):
         scheduler.add_job(
             _guarded(step), "interval", seconds=seconds, id=step.__name__, max_instances=1, coalesce=True

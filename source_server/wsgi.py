@@ -16,7 +16,9 @@ from source_server.app import create_app
 from source_server.config import BadSetting, from_env
 from source_server.domain.refusal import Unavailable
 from source_server.gunicorn_settings import BOUND
+from source_server.receivers.git_fetch import GitSettings
 from source_server.release.shelf import require_no_private_key
+from source_server.services.blobs import limits_of
 from source_server.stores.database import Stores, open_stores
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,12 @@ def application() -> Flask:
     require_no_private_key(settings.releases)
     stores = open_stores(settings.mongo_uri, settings.database, application="dockercomp-web")
     app = create_app(
-        stores, beat_s=settings.beat_s, releases=settings.releases, public_url=settings.public_url
+        stores,
+        beat_s=settings.beat_s,
+        releases=settings.releases,
+        public_url=settings.public_url,
+        limits_of_blobs=limits_of(settings),
+        git=GitSettings.of(settings),
     )
     every_s = min(MARK_S, settings.beat_s / 4)
 

@@ -70,12 +70,13 @@ class Product:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Product]:
+def running(*options: str, settings: dict[str, str] | None = None) -> Iterator[Product]:
     """`dockercomp-server up --detach` with these options, and a scientist's key; stopped at the end."""
     home = Path(tempfile.mkdtemp(prefix="dockercomp-product-"))
     # Jobs of a root's processes run as another user, who has to get here.
     home.chmod(0o755)
     product = Product(home)
+    product.env.update(settings or {})
     try:
         product.run("dockercomp-server", "up", "--detach", "--bind", f"127.0.0.1:{product.port}", *options)
         key_file = product.env["DOCKERCOMP_KEY_FILE"]

@@ -160,12 +160,22 @@ def status(state: StateFolder, as_json: bool) -> None:
 
 @main.command(epilog="\b\nExample:\n  dockercomp-launcher gateway\n")
 @click.option("--image", help="Also make sure that this image is here.")
-def gateway(image: str | None) -> None:
+@click.option(
+    "--jobs-in",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --image: and that sandboxes can have their files in this folder.",
+)
+def gateway(image: str | None, jobs_in: Path | None) -> None:
     """Print the address under which containers reach this machine; exit code 2 if no engine answers."""
     with _complaining():
         engine = _engine()
         if image is not None:
-            engine.image_id(image)
+            found = engine.image_id(image)
+            if jobs_in is not None:
+                from client_container.launcher.service.able import require_able
+
+                engine.check()
+                require_able(found, jobs_in.absolute())
         click.echo(engine.gateway)
 
 
@@ -209,7 +219,7 @@ def _engine_sdk() -> type[ClientEngine]:
     try:
         from client_container.launcher.clients.engine import ClientEngine
     except ModuleNotFoundError as missing:
-        if missing.name != "docker":
+        if (missing.name or "").partition(".")[0] != "docker":
             raise
         raise Complaint(
             "dockercomp-launcher needs the launcher extra: pip install 'dockercomp[launcher]'"

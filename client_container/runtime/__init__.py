@@ -7,8 +7,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
+from client_container.blob import NamedBlob
 from client_container.protocol import Chunk
 
 
@@ -46,6 +48,8 @@ class Execution:
     cpu_s: float = 0.0
     runtime: str
     image: str | None  #: the image that really ran
+    files: tuple[NamedBlob, ...] = ()  #: of /out; none unless the outcome is ok and the job asked for them
+    folder: Path | None = None  #: where they lie under their hashes, for whoever takes them away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,9 @@ class Runtime(Protocol):
 
     def execute(self, chunk: Chunk, halt: Halt) -> Execution:
         """Run the chunk's job to its end; raises JobHalted, HostBroken, GivenBack."""
+
+    def reported(self, chunk: Chunk) -> None:
+        """What came of the chunk is kept for the server: nothing here needs to remember how far it was."""
 
     def standing(self) -> Standing:
         """Whether jobs may run now. Asked often, also while one runs, from any thread."""

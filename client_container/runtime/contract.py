@@ -6,12 +6,19 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from client_container.blob import NamedBlob
+from client_container.launcher.line.names import BadName, checked_names
 from client_container.protocol import Chunk
 
 STDOUT_BYTES = 256 * 1024
 STDERR_BYTES = 8 * 1024
+FIELDS_BYTES = (
+    4 * 2**20
+)  #: of an input whose fields are wanted in the command line: it has to be read into memory
+CHUNK_FILE = "chunk.json"  #: in /in
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 
@@ -36,10 +43,38 @@ def command_line(action: Sequence[str], chunk_input: str) -> list[str]:
 
     Raises BadJob for a stray brace, BadChunk for a field that is missing.
     """
-    if not any(mark in item for item in action for mark in "{}"):
+    if not wants_fields(action):
         return list(action)
     fields = _parse(chunk_input)
     return [_BRACES.sub(lambda found: _replacement(found, fields), item) for item in action]
+
+
+def wants_fields(action: Sequence[str]) -> bool:
+    """Whether a command line depends on the chunk."""
+    return any(mark in item for item in action for mark in "{}")
+
+
+def text_for_fields(path: Path) -> str:
+    """An input that is a file, for `command_line`; raises BadChunk when it is too large for that, OSError."""
+    if path.stat().st_size > FIELDS_BYTES:
+        raise BadChunk(
+            f"The chunk's input is larger than the {FIELDS_BYTES >> 20} MiB of which fields can be put into a command "
+            "line; let the program read it from stdin."
+        )
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadChunk("The chunk's input is not valid Unicode.") from None
+
+
+def in_files(chunk: Chunk) -> tuple[NamedBlob, ...]:
+    """The files for /in, the task's and the chunk's own; raises BadJob for names that no folder should have."""
+    files = (*chunk.job.files, *chunk.files)
+    try:
+        checked_names([*(file.name for file in files), CHUNK_FILE])
+    except BadName as error:
+        raise BadJob(str(error)) from None
+    return files
 
 
 def _replacement(found: re.Match[str], fields: Any) -> str:
@@ -119,7 +154,7 @@ def answer(stdout: bytes, chunk: Chunk) -> str:
         text = stdout.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadChunk(f"The answer is not UTF-8 (byte {error.start + 1}).") from error
-    if chunk.job.rows is not None:
+    if chunk.job.rows is not None and chunk.input_file is None:  # the server counts, too
         rows = _parse(chunk.input)
         expected = rows.get("rows") if isinstance(rows, dict) else None
         if not isinstance(expected, list):

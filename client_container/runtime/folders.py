@@ -12,12 +12,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client_container.runtime.contract import CHUNK_FILE
+
 
 @dataclass(frozen=True)
 class JobFolder:
     """Where one execution lives."""
 
     base: Path
+    checkpoint: Path  #: not in it, for it outlasts the execution
+
+    @property
+    def inside(self) -> Path:
+        """What the program is given to read."""
+        return self.base / "in"
+
+    @property
+    def out(self) -> Path:
+        """The files that it makes."""
+        return self.base / "out"
 
     @property
     def work(self) -> Path:
@@ -27,33 +40,31 @@ class JobFolder:
     @property
     def chunk(self) -> Path:
         """The chunk's JSON text."""
-        return self.base / "in" / "chunk.json"
+        return self.inside / CHUNK_FILE
 
     def places(self) -> Mapping[str, str]:
         """The variables that tell the program where it may read and write."""
         return {
             "HOME": str(self.work),
             "TMPDIR": str(self.work),
-            "DOCKERCOMP_IN": str(self.base / "in"),
-            "DOCKERCOMP_OUT": str(self.base / "out"),
-            "DOCKERCOMP_CHECKPOINT": str(self.base / "checkpoint"),
+            "DOCKERCOMP_IN": str(self.inside),
+            "DOCKERCOMP_OUT": str(self.out),
+            "DOCKERCOMP_CHECKPOINT": str(self.checkpoint),
         }
 
 
 @contextlib.contextmanager
-def job_folder(parent: Path, data: bytes, *, uid: int | None) -> Iterator[JobFolder]:
-    """A folder with `data` as its chunk, owned by `uid` (None: by us), removed at the end; raises OSError."""
-    folder = JobFolder(Path(tempfile.mkdtemp(dir=parent, prefix="job-")))
+def job_folder(parent: Path, checkpoint: Path, *, uid: int | None) -> Iterator[JobFolder]:
+    """A folder whose `inside` is to be filled, owned by `uid` (None: by us), removed at the end; raises OSError."""
+    folder = JobFolder(Path(tempfile.mkdtemp(dir=parent, prefix="job-")), checkpoint)
     try:
-        for name in ("in", "out", "checkpoint", "work"):
+        for name in ("in", "out", "work"):
             (folder.base / name).mkdir(mode=0o755 if name == "in" else 0o700)
-        folder.chunk.write_bytes(data)
-        folder.chunk.chmod(0o444)
         if uid is not None:
             # The job's group may pass through; what it is given to write in belongs to it.
             os.chown(folder.base, -1, uid)
             folder.base.chmod(0o710)
-            for name in ("out", "checkpoint", "work"):
+            for name in ("out", "work"):
                 os.chown(folder.base / name, uid, uid)
         yield folder
     finally:

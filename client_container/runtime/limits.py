@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 from functools import lru_cache
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 OPEN_FILES = 4096
 FILE_BYTES = 1024 * 1024 * 1024
@@ -30,6 +33,26 @@ def _lower(which: int, most: int) -> None:
     hard = resource.getrlimit(which)[1]
     bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(which, (bound, bound))
+
+
+def limit_process(pid: int, *, memory_mb: int | None, disk_mb: int | None) -> None:
+    """Lower the limits of a job that was just started to what it asked for; None: as they are.
+
+    Memory is what it allocates, each of its processes for itself; disk the size of any one file. Processes that it
+    started in its very first moment are not bound.
+    """
+    for which, mib in ((resource.RLIMIT_DATA, memory_mb), (resource.RLIMIT_FSIZE, disk_mb)):
+        if mib is None:
+            continue
+        try:
+            hard = resource.prlimit(pid, which)[1]
+            bound = mib * 2**20 if hard == resource.RLIM_INFINITY else min(mib * 2**20, hard)
+            resource.prlimit(pid, which, (bound, bound))
+        except ProcessLookupError:  # over already
+            return
+        except PermissionError:  # its user is another, and we are no full root
+            log.debug("limits not set", extra={"pid": pid})
+            return
 
 
 def oom_kills() -> int | None:

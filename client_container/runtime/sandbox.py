@@ -18,9 +18,20 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from client_container.blob import is_sha256
+from client_container.blobs import Blobs
 from client_container.failures import LifeEnded, Refused, ServerUnavailable
 from client_container.launcher.line.events import End, Event, output_data
-from client_container.launcher.line.wire import GivenChunk, Kill, Manifest, Pull, Refusal, Run, Stats
+from client_container.launcher.line.wire import (
+    GivenChunk,
+    GivenFile,
+    Kill,
+    Manifest,
+    Pull,
+    Refusal,
+    Run,
+    Stats,
+)
 from client_container.protocol import Chunk, Introduction, Job
 from client_container.runtime import CannotRun, Execution, GivenBack, Halt, HostBroken, JobHalted, Standing
 from client_container.runtime.contract import (
@@ -31,10 +42,12 @@ from client_container.runtime.contract import (
     command_line,
     encoded_argv,
     encoded_input,
+    in_files,
     tail,
 )
+from client_container.runtime.errand import Errand
 from client_container.runtime.launcher_line import Interrupted, LauncherAway, LauncherLine, pause_for
-from client_container.runtime.verdict import not_run, verdict
+from client_container.runtime.verdict import kept_files, not_run, verdict
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +62,7 @@ STATS_S = 3.0  #: for an answer that needs no work
 STANDING_S = 2.0  #: what the launcher said about pauses is believed this long
 CANNOT_S = 3600.0  #: and what it said about an image
 MOST_CANNOT = 16
+MOST_VANISHED = 3  #: times that a file is gone when its job is about to start
 
 
 class SandboxRuntime:
@@ -62,10 +76,13 @@ class SandboxRuntime:
         *,
         files: Path,
         fetch: Fetch,
+        blobs: Blobs,
         clock: Callable[[], float] = time.monotonic,
         away_s: float = AWAY_S,
     ) -> None:
+        """`files` is the folder of this client's slot through which files come and go."""
         self._line, self._files, self._fetch, self._clock, self._away_s = line, files, fetch, clock, away_s
+        self._errand = Errand(line, files, blobs)
         self._lock = threading.Lock()
         self._cannot: dict[str, tuple[float, str]] = {}
         self._standing = (float("-inf"), Standing())
@@ -85,6 +102,9 @@ class SandboxRuntime:
             image=facts.pop("image", None),
             **facts,
         )
+
+    def reported(self, chunk: Chunk) -> None:
+        """Nothing is kept here; the launcher knows when a chunk has its result."""
 
     def standing(self) -> Standing:
         """Whether the volunteer's conditions let jobs run now. A launcher that is away pauses nothing."""
@@ -108,22 +128,37 @@ class SandboxRuntime:
             request = _request(chunk)
         except (BadJob, BadChunk) as error:
             return not_run(error)
-        interrupt = halt.open()
+        interrupt, vanished = halt.open(), 0
         try:
-            return self._run(chunk, request, interrupt)
+            while True:
+                try:
+                    return self._run(chunk, request, halt, interrupt)
+                except Refusal as refusal:  # a file vanished between the launcher's word and our request
+                    vanished += 1
+                    if vanished > MOST_VANISHED:
+                        raise HostBroken(refusal.sentence) from refusal
+                    self._errand.clear()
+                    request = replace(request, token=str(uuid.uuid4()))  # the old one's end is told already
+        except BadJob as error:
+            return not_run(error)
+        except OSError as error:
+            raise HostBroken(f"The chunk's files cannot be kept here ({error.strerror or error}).") from error
         except Interrupted:
             with contextlib.suppress(LauncherAway, Refusal):
                 self._line.answer(Kill(token=request.token), patience_s=10.0)
             raise JobHalted(chunk.id) from None
         finally:
+            self._errand.clear()
             halt.close()
 
-    def _run(self, chunk: Chunk, request: Run, interrupt: int) -> dict[str, Any]:
+    def _run(self, chunk: Chunk, request: Run, halt: Halt, interrupt: int) -> dict[str, Any]:
+        """Run it as often as it takes; raises what execute raises, and Refusal for a file that is not there."""
         tries = _Patience(self._clock, self._away_s)
         image = request.manifest.image
         while True:
             try:
                 self._have_image(chunk.job, request, interrupt)
+                self._errand.run(chunk, halt, interrupt)
                 return self._hear(chunk, request, interrupt)
             except LauncherAway as error:
                 tries.again("away", str(error), HostBroken)
@@ -133,6 +168,8 @@ class SandboxRuntime:
                 elif refusal.code == "image_missing" and image in self._here:
                     self._here.discard(image)  # removed meanwhile to make room
                     continue
+                elif refusal.code == "file_missing":
+                    raise
                 else:
                     return self._refused(request, refusal)
             pause_for(interrupt, AGAIN_S)
@@ -158,9 +195,6 @@ class SandboxRuntime:
         raise LauncherAway("The launcher told no end.")
 
     def _ended(self, chunk: Chunk, end: End, stdout: bytes, stderr: bytes) -> dict[str, Any]:
-        for file in end.files:  # the server does not take files yet
-            with contextlib.suppress(OSError):
-                (self._files / file.sha256).unlink()
         if end.cause == "engine":
             raise HostBroken(end.note or "The container engine of this host failed.")
         if end.cause in ("given_back", "killed"):
@@ -175,7 +209,10 @@ class SandboxRuntime:
             stderr=stderr,
             note=end.note,
         )
-        return facts | {"image": end.image, "ran_s": end.ran_s}
+        made = [file for file in end.files if is_sha256(file.sha256)]
+        outcome = facts["outcome"] if chunk.job.outputs else "nothing is wanted"
+        files = kept_files(made, self._files, outcome=outcome)
+        return facts | files | {"image": end.image, "ran_s": end.ran_s}
 
     def _refused(self, request: Run, refusal: Refusal) -> dict[str, Any]:
         image, sentence = request.manifest.image, refusal.sentence
@@ -258,8 +295,11 @@ def _request(chunk: Chunk) -> Run:
     job = chunk.job
     if job.image is None:
         raise BadJob("The job names no image, and the sandbox runs nothing else.")
-    encoded_argv(command_line(job.action, chunk.input))
-    encoded_input(chunk.input)
+    files = tuple(GivenFile(name=file.name, sha256=file.sha256) for file in in_files(chunk))
+    if chunk.input_file is None:
+        encoded_argv(command_line(job.action, chunk.input))
+        encoded_input(chunk.input)
+    sha256 = chunk.input_file.sha256 if chunk.input_file else None
     manifest = Manifest(
         image=job.image,
         action=job.action,
@@ -268,20 +308,25 @@ def _request(chunk: Chunk) -> Run:
         rows=job.rows,
         project=job.project,
         task=job.task,
+        memory_mb=job.memory_mb,
+        cpus=job.cpus,
+        disk_mb=job.disk_mb,
+        outputs=job.outputs,
     )
     return Run(
         token=str(uuid.uuid4()),
         manifest=manifest,
-        chunk=GivenChunk(id=chunk.id, run=chunk.run, input=chunk.input),
+        chunk=GivenChunk(id=chunk.id, run=chunk.run, input=chunk.input, input_file=sha256),
+        files=files,
     )
 
 
-def first_stats(runtime: SandboxRuntime, *, patience_s: float = 30.0) -> Event:
+def first_stats(line: LauncherLine, *, patience_s: float = 30.0) -> Event:
     """What the launcher says at our start, for which it may have to be waited; raises LauncherAway."""
     ends = time.monotonic() + patience_s
     while True:
         try:
-            return runtime.stats()
+            return line.answer(Stats(), patience_s=STATS_S)
         except (LauncherAway, Refusal) as error:
             if time.monotonic() > ends:
                 raise LauncherAway(str(error)) from error

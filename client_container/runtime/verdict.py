@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from client_container.blob import NamedBlob
+from client_container.launcher.line.events import OutFile
 from client_container.protocol import Chunk
 from client_container.runtime.contract import BadChunk, BadJob, answer, tail
 
@@ -37,6 +42,16 @@ def verdict(
     except BadChunk as error:
         return facts | {"outcome": "failed", "stderr_tail": tail(stderr, str(error), *notes)}
     return facts | {"outcome": "ok", "stdout": text, "stderr_tail": tail(stderr, *notes)}
+
+
+def kept_files(files: Sequence[OutFile], folder: Path, *, outcome: str) -> dict[str, Any]:
+    """The fields of an Execution that tell what the program left in /out: of a failed one nothing is kept."""
+    if outcome == "ok":
+        return {"files": tuple(NamedBlob(**vars(file)) for file in files), "folder": folder}
+    for file in files:
+        with contextlib.suppress(OSError):
+            (folder / file.sha256).unlink()
+    return {}
 
 
 def not_run(error: BadJob | BadChunk) -> dict[str, Any]:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dockercomp.api import Progress, Server
-from dockercomp.cli.connect import POLL_S, Sentence
+from dockercomp.cli.connect import Sentence
 from dockercomp.cli.connect import server as _server
 from dockercomp.cli.errors import errors, requeue, rerun
+from dockercomp.cli.files import blobs, list_files, put
+from dockercomp.cli.receiver import receiver
+from dockercomp.cli.run import check, pin_images, run
 from dockercomp.cli.submit import assign, submit
+from dockercomp.cli.task import task as task_group
+from dockercomp.cli.watch import watch
 from dockercomp.cli.why import why
-from dockercomp.failures import DockercompError, Refused, ServerUnavailable
+from dockercomp.failures import DockercompError, Refused
 
 NOT_FOUND = 404
-PATIENCE = 60  #: polls without an answer before watching gives up
-FIRST_PATIENCE = 10  #: the same before the first answer: the address may be wrong
 
 
 class ScientistGroup(click.Group):
@@ -49,34 +49,6 @@ Examples:
 @click.version_option(package_name="dockercomp")
 def main() -> None:
     """Send a computation to many machines and get one table of results back."""
-
-
-@main.command(epilog="\b\nExample:\n  dockercomp watch 5f2a9c1d7e3b4a60\n")
-@click.argument("task")
-def watch(task: str) -> None:
-    """Show a progress bar with rate and time left until TASK is complete; exit code 1 if it failed."""
-    from tqdm import tqdm
-
-    server = _server()
-    progress = _patiently(server, task, FIRST_PATIENCE)
-    if progress.state == "waiting":
-        click.echo("The task has not been started; do that with: dockercomp assign", err=True)
-    told = set[str]()
-    with tqdm(total=progress.total, unit="chunk", initial=progress.done + progress.failed) as bar:
-        while not progress.ended:
-            time.sleep(POLL_S)
-            progress = _patiently(server, task, PATIENCE)
-            bar.total = progress.total
-            bar.update(progress.done + progress.failed - bar.n)
-            if progress.failed or progress.resting:
-                bar.set_postfix(failed=progress.failed, failing=progress.resting)
-            for sentence in _news(task, progress):
-                if sentence not in told:
-                    told.add(sentence)
-                    bar.write(sentence, file=sys.stderr)
-    click.echo(f"{progress.outcome}: {progress.done} of {progress.total} chunks have a result.")
-    if progress.outcome != "succeeded":
-        raise SystemExit(1)
 
 
 @main.command(epilog="\b\nExample:\n  dockercomp cancel 5f2a9c1d7e3b4a60\n")
@@ -177,24 +149,25 @@ def project(name: str, share: float | None, assigned_only: bool | None, priority
     click.echo(f"{name}: share {found['share']:g}, priority {found['priority']}; its chunks go {to_whom}.")
 
 
-def _news(task: str, progress: Progress) -> Iterator[str]:
-    """What somebody who watches the task should know."""
-    if progress.resting:
-        yield f"Attempts fail and are tried again; see: dockercomp errors --task {task} --groups"
-    if progress.paused_why:
-        yield f"The task paused itself: {progress.paused_why} Go on with: dockercomp resume {task}"
-    elif progress.paused:
-        yield f"The task is paused; go on with: dockercomp resume {task}"
-
-
-def _patiently(server: Server, task: str, polls: int) -> Progress:
-    for _ in range(polls):
-        try:
-            return server.progress(task)
-        except ServerUnavailable:
-            time.sleep(POLL_S)  # it may be restarting: nothing of the task is lost meanwhile
-    return server.progress(task)
-
-
-for command in (submit, assign, errors, requeue, rerun, why):
+for command in (
+    submit,
+    assign,
+    watch,
+    put,
+    list_files,
+    blobs,
+    errors,
+    requeue,
+    rerun,
+    why,
+    task_group,
+    run,
+    check,
+    pin_images,
+    receiver,
+):
     main.add_command(command)
+
+# The same under both names.
+for command in (cancel, pause, resume):
+    task_group.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import click
 
 from dockercomp.cli.checking import checking_options, validation
 from dockercomp.cli.connect import POLL_S, Sentence, server
+from dockercomp.cli.files import put_inputs
 from dockercomp.cli.requiring import requires
+from dockercomp.cli.wishing import wanted, wishing_options
 from dockercomp.failures import Refused
+from dockercomp.wishes import Job
 
 
 @click.command(
@@ -22,13 +26,17 @@ Examples:
   dockercomp submit greetings.csv --project hello -- /bin/echo 'hello {name}'
   dockercomp submit big.csv --project fits --requires 'arch=x86_64|arm64' --requires 'memory_mb>=4096' -- fit.py
   dockercomp submit grid.csv --project digits --quorum 2 --compare json --relative 1e-9 -- python3 /opt/job/fit.py
+  dockercomp submit reads.csv --project align --input ref.fa --input 'reads.gz={sha256}' --output '*.bam' -- align
+  dockercomp submit grid.csv --project digits --result json:shape.json --after 'python3 /opt/job/report.py' -- fit.py
 """
 )
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("action", nargs=-1)
 @click.option("--project", required=True, help="The project; it is made if you have none of this name.")
 @click.option("--name", help="A name for people to read.  [default: the file's name]")
-@click.option("--image", help="Run only in this image: its id (sha256:...), or REGISTRY/NAME@sha256:....")
+@click.option(
+    "--image", help="Run only in this image: its name, which is resolved now, its digest or its id."
+)
 @click.option(
     "--env", "env", multiple=True, metavar="NAME=VALUE", help="Public to volunteers; may be repeated."
 )
@@ -44,6 +52,14 @@ Examples:
 @click.option(
     "--priority", default=0, show_default=True, help="Among the project's tasks: higher ones go first."
 )
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A file below /in; also NAME=SHA256 of one that was put, NAME={field} of the row. Repeatable.",
+)
+@wishing_options
 @checking_options
 def submit(
     data: Path,
@@ -56,33 +72,41 @@ def submit(
     rows_per_chunk: int,
     asked: tuple[str, ...],
     priority: int,
-    **checking: Any,
+    inputs: tuple[str, ...],
+    **more: Any,
 ) -> None:
-    """Make a task that runs ACTION on every row of DATA (.csv or .jsonl), and print its id.
+    """Make a task that runs ACTION on every row of DATA (.csv, .jsonl or .parquet), and print its id.
 
     ACTION is the whole command line; {field} stands for a field of the row. With --image it may be left out: then the
     image's own command runs. The task waits until it is assigned.
     """
-    source = server()
-    pairs = dict(_pair(text) for text in env)
-    wanted = requires(asked)
-    source.add_project(project)
-    task = source.add_task(
-        project,
-        action,
-        name=name or data.name,
+    main = Job(
+        action=action,
         image=image,
-        env=pairs,
+        env=dict(_pair(text) for text in env),
         timeout_s=timeout,
-        rows_per_chunk=rows_per_chunk,
-        requires=wanted,
-        priority=priority,
-        validation=validation(checking),
+        requires=requires(asked),
     )
+    rule = validation(more)
+    wish = wanted(
+        main,
+        more,
+        name=name or data.name,
+        rows_per_chunk=rows_per_chunk,
+        priority=priority,
+        validation=rule,
+    )
+    source = server()
+    source.add_project(project)
+    if inputs:
+        wish = replace(wish, main=replace(wish.main, inputs=put_inputs(source, inputs)))
+    task = source.make_task(project, wish)["id"]
     try:
-        rows = source.upload(task, data)
+        # Under a name of its own choice a task may be submitted again, and its data with it.
+        rows = source.upload(task, data, upload_id=None if wish.id is None else "data")
     except Refused:
-        source.cancel(task)  # without its data it is of no use to anybody
+        if wish.id is None:
+            source.cancel(task)  # without its data it is of no use to anybody
         raise
     click.echo(f"{rows} rows are uploaded; start them with: dockercomp assign --project {project}", err=True)
     click.echo(task)

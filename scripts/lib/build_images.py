@@ -84,7 +84,8 @@ def build_client(base: str, tag: str, cache: Path) -> str:
 
 
 LAUNCHER = PACKAGE / "launcher"
-#: Of the launcher, what a client needs to talk to it: beside the folder `line`.
+#: Of the launcher, what a client needs to talk to it, and to handle files as it does.
+SHARED = (LAUNCHER / "line", LAUNCHER / "files")
 LINE = frozenset({LAUNCHER / "__init__.py", LAUNCHER / "errors.py"})
 
 
@@ -94,7 +95,7 @@ def client_sources() -> list[Path]:
     return sorted(
         path
         for path in found
-        if LAUNCHER not in path.parents or LAUNCHER / "line" in path.parents or path in LINE
+        if LAUNCHER not in path.parents or path in LINE or any(one in path.parents for one in SHARED)
     )
 
 

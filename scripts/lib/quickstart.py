@@ -20,9 +20,9 @@ from dockercomp.failures import DockercompError, ServerUnavailable
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADD_PAIRS = REPOSITORY / "images" / "examples" / "pairs" / "add_pairs.py"
 CLIENTS = 4
-CLIENTS_WITHIN_S = 90  #: how long they may take to start and register
+CLIENTS_WITHIN_S = 180  #: how long they may take to start and register; a self-test comes first
 JOB_UID = 729999  #: whom the client's process runtime runs jobs as when it is root itself
-IMAGE = "dockercomp/pairs"
+IMAGE = "pairs"
 PROJECT = "quickstart"
 
 
@@ -70,11 +70,10 @@ def read_options() -> argparse.Namespace:
 
 def quickstart(options: argparse.Namespace, home: Path) -> bool:
     """Start, submit, watch, fetch, check; whether every answer is right."""
-    address, expected = start_server(options)
-    image = containers_image(expected=expected)
+    address, expected = start_server(options, home)
     key_file = make_scientist(home)
     server = Server(address, read_key(key_file))
-    await_clients(server, image)
+    image = job_image(home) if await_clients(server, home, containers=expected) else None
     data = write_pairs(home / "quickstart" / "pairs.csv", options.pairs)
     job = ["python3", "/opt/job/add_pairs.py"] if image else [literal(item) for item in process_job()]
     server.add_project(PROJECT)
@@ -91,25 +90,25 @@ def quickstart(options: argparse.Namespace, home: Path) -> bool:
     return right
 
 
-def start_server(options: argparse.Namespace) -> tuple[str, bool]:
+def start_server(options: argparse.Namespace, home: Path) -> tuple[str, bool]:
     """The address of the server that runs already, or is started now; whether containers were just asked for."""
     running = run("dockercomp-server", "status")
     if "answers on" in running:
         address = running.split("answers on ")[1].strip().rstrip(".")
         print(f"The source server runs already on {address}; using it.")
         return address, False
-    clients = client_options(options)
+    clients = client_options(options, home)
     print("Starting MongoDB, the source server, housekeeping and the clients ...")
     print(run("dockercomp-server", "up", "--detach", "--bind", options.bind, *clients).strip())
     return f"http://{options.bind}", "--containers" in clients
 
 
-def client_options(options: argparse.Namespace) -> list[str]:
+def client_options(options: argparse.Namespace, home: Path) -> list[str]:
     """How the server's own clients are to run: as containers where an engine answers, else as processes."""
-    why = "as asked" if options.no_docker else why_no_containers()
+    why = "as asked" if options.no_docker else why_no_containers(home)
     if why is None:
-        print(f"Clients: {CLIENTS} containers on this machine's Docker engine.")
-        return ["--containers", str(CLIENTS), "--image", IMAGE]
+        print(f"Clients: {CLIENTS} containers on this machine's Docker engine, each job in a sandbox.")
+        return ["--containers", str(CLIENTS)]
     print(f"Clients: {CLIENTS} plain processes, without a sandbox ({why}).")
     return ["--processes", str(CLIENTS), "--allow", json.dumps([process_job()])]
 
@@ -136,8 +135,10 @@ def python_for_jobs() -> str:
     raise CannotGoOn("no Python on this machine can be started by a user other than root: install python3")
 
 
-def why_no_containers() -> str | None:
-    """None when an engine answers and has the image, else the reason in words."""
+def why_no_containers(home: Path) -> str | None:
+    """None when an engine answers and has the images, else the reason in words."""
+    if os.geteuid() != 0:
+        return "containers of the server's own take root"
     engine = subprocess.run(["dockercomp-launcher", "gateway"], capture_output=True, text=True)
     if engine.returncode != 0:
         return sentence(engine.stderr)
@@ -145,30 +146,19 @@ def why_no_containers() -> str | None:
     built = subprocess.run(
         [str(REPOSITORY / "scripts" / "build-images"), "client", "pairs"], stdout=sys.stderr
     )
-    return None if built.returncode == 0 else "its image could not be built, see above"
+    if built.returncode != 0:
+        return "its image could not be built, see above"
+    able = ["--image", "dockercomp/client", "--jobs-in", str(home / "built-in")]
+    asked = subprocess.run(["dockercomp-launcher", "gateway", *able], capture_output=True, text=True)
+    return None if asked.returncode == 0 else sentence(asked.stderr)
 
 
-def containers_image(*, expected: bool) -> str | None:
-    """The id of the image that the server's own containers run from, or None when processes compute.
-
-    `expected`: containers have just been asked for, so the launcher may still be on its way.
-    """
-    deadline = time.monotonic() + CLIENTS_WITHIN_S
-    while time.monotonic() < deadline:
-        asked = subprocess.run(
-            ["dockercomp-launcher", "status", "--name", "built-in", "--json"], capture_output=True, text=True
-        )
-        facts = json.loads(asked.stdout) if asked.returncode == 0 else {}
-        running = facts.get("launcher", {}).get("running", False)
-        images = {one["image"] for one in facts.get("containers", ()) if one["state"] == "running"}
-        if running and len(images) == 1:
-            return str(images.pop())
-        if not running and not expected:
-            return None
-        time.sleep(0.2)
-    raise CannotGoOn(
-        f"the client containers did not start within {CLIENTS_WITHIN_S} s; see var/server/up.log"
-    )
+def job_image(home: Path) -> str:
+    """The id of the image that the jobs run in; scripts/build-images has written it down."""
+    try:
+        return (home / "images" / f"{IMAGE}.id").read_text().strip()
+    except OSError as error:
+        raise CannotGoOn(f"the image of the jobs is not there: run scripts/build-images {IMAGE}") from error
 
 
 def make_scientist(home: Path) -> Path:
@@ -179,17 +169,26 @@ def make_scientist(home: Path) -> Path:
     return key_file
 
 
-def await_clients(server: Server, image: str | None) -> None:
-    """Wait until the clients have registered."""
+def await_clients(server: Server, home: Path, *, containers: bool) -> bool:
+    """Wait until the clients have registered; whether they put jobs into sandboxes.
+
+    `containers`: that is what was just asked for, and it takes a self-test first.
+    """
     deadline = time.monotonic() + CLIENTS_WITHIN_S
     while True:
-        live = [one for one in server.containers() if one["state"] == "live" and one["image"] == image]
-        if len(live) >= CLIENTS:
-            print(f"{len(live)} clients have registered.")
-            return
+        live = [one for one in server.containers() if one["state"] == "live"]
+        sandboxes = [one for one in live if "sandbox" in one["runtimes"]]
+        counted = sandboxes if containers or len(sandboxes) >= CLIENTS else live
+        if len(counted) >= CLIENTS:
+            print(f"{len(counted)} clients have registered.")
+            return counted is sandboxes
         if time.monotonic() > deadline:
+            found = (
+                f"; dockercomp-volunteer --etc {home / 'built-in' / 'etc'} self-test" if containers else ""
+            )
             raise CannotGoOn(
-                f"only {len(live)} of {CLIENTS} clients registered within {CLIENTS_WITHIN_S} s; see var/server/up.log"
+                f"only {len(counted)} of {CLIENTS} clients registered within {CLIENTS_WITHIN_S} s; "
+                f"see var/server/up.log{found}"
             )
         time.sleep(0.2)
 
@@ -257,7 +256,7 @@ Your key   {key_file}
 To go on:  export PATH={venv}:$PATH DOCKERCOMP_HOME={home} DOCKERCOMP_SERVER={address} DOCKERCOMP_KEY_FILE={key_file}
            dockercomp status
 To stop:   dockercomp-server down      (here and now: DOCKERCOMP_HOME={home} {venv / "dockercomp-server"} down)
-To remove: dockercomp-launcher down --name built-in --purge, then delete {home}""")
+To remove: stop it, then delete {home}""")
 
 
 def run(*argv: str) -> str:

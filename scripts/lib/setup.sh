@@ -105,7 +105,7 @@ ensure_openssl() {
 	has openssl || install_packages openssl || say "Signatures are checked with openssl (Debian: openssl): without it their tests are left out."
 }
 
-# ensure_test_tools: a registry to pull from, a compiler for hostile programs, what makes machines and networks. All at
+# ensure_test_tools: a registry to pull from, a compiler, what makes machines and networks, a browser for pages. All at
 # once, before any test: two that install packages at the same time would stand in each other's way.
 ensure_test_tools() {
 	ensure_openssl
@@ -116,6 +116,10 @@ ensure_test_tools() {
 	has mmdebstrap || tools="$tools mmdebstrap"
 	PATH=$PATH:/usr/sbin has nginx || tools="$tools nginx-light"
 	has gpg || tools="$tools gpg gpg-agent"
+	has git || tools="$tools git"
+	has curl || tools="$tools curl"
+	has ssh || tools="$tools openssh-client"
+	has chromium || tools="$tools chromium"
 	# shellcheck disable=SC2086  # several words on purpose
 	[ -z "$tools" ] || install_packages $tools || say "Tests that need one of$tools are left out."
 }

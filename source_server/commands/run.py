@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -48,14 +49,25 @@ Examples:
     type=click.FloatRange(0.2, 600),
     help="Seconds between two heartbeats of a container.  [default: DOCKERCOMP_BEAT_S, else 20]",
 )
-@click.option("--containers", type=click.IntRange(0, 1000), default=0, help="Run so many clients of its own.")
+@click.option(
+    "--containers",
+    type=click.IntRange(0, 900),
+    default=0,
+    help="Run so many client containers of its own, each job in a sandbox (as root).",
+)
 @click.option(
     "--image", default="dockercomp/client", show_default=True, help="The image of those containers."
 )
-@click.option("--processes", type=click.IntRange(0, 1000), default=0, help="Run clients as plain processes.")
+@click.option(
+    "--processes",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Run clients as plain processes, without any sandbox.",
+)
 @click.option(
     "--allow", default="", metavar="JSON", help="What those may run: [[PROGRAM, FIXED ARGUMENT, ...], ...]."
 )
+@click.option("--mail", metavar="HOST:PORT", help="Take in mail there, for receivers of the kind mail.")
 def up(
     binds: Sequence[str],
     detach: bool,
@@ -64,14 +76,16 @@ def up(
     image: str,
     processes: int,
     allow: str,
+    mail: str | None,
 ) -> None:
     """Start the source server: MongoDB, web and housekeeping, and keep them running.
 
     With --containers it also runs client containers of its own on this machine's Docker engine, through the
-    launcher; it then listens on the engine's bridge too. --processes runs clients without any sandbox.
+    launcher, which puts every job into a sandbox as on a volunteer's machine; the server then listens on the engine's
+    bridge too. That takes root. --processes runs clients without any sandbox.
     """
     from source_server.assembly import run_server
-    from source_server.built_in import BuiltIn
+    from source_server.built_in import BuiltIn, etc_of
     from source_server.detach import run_detached
     from source_server.event_log import log_events
     from source_server.server_home import CannotStart
@@ -82,19 +96,27 @@ def up(
     if beat_seconds is not None:
         settings = replace(settings, beat_s=beat_seconds)
     addresses = _addresses(binds)
+    mail_address = _addresses([mail])[0] if mail else None
     if processes and not allow:
         raise Refused("--processes needs --allow, which names the programs that they may run.")
     built_in = BuiltIn(containers=containers, image=image, processes=processes, allow=allow)
     if containers:
-        addresses, built_in = _with_bridge(addresses, built_in)
+        _require_root()
+        addresses, built_in = _with_bridge(addresses, built_in, settings.home)
     try:
         if detach:
-            started = run_detached(settings, _foreground(addresses, beat_seconds, built_in))
+            started = run_detached(settings, _foreground(addresses, beat_seconds, built_in, mail_address))
             click.echo(f"The source server answers on {started.url} (pid {started.pid}, log {started.log}).")
             click.echo("Stop it with: dockercomp-server down")
+            if containers:
+                etc = etc_of(settings.home)
+                click.echo(
+                    "Its client containers start once the sandbox's self-test has passed; see what it found:"
+                )
+                click.echo(f"  dockercomp-volunteer --etc {etc} self-test")
         else:
             log_events()
-            run_server(settings, addresses, built_in=built_in, when_ready=_announce)
+            run_server(settings, addresses, built_in=built_in, mail=mail_address, when_ready=_announce)
     except (CannotStart, MongodUnavailable, StartFailed) as error:
         raise Refused(str(error)) from error
 
@@ -185,26 +207,38 @@ def _addresses(binds: Sequence[str]) -> list[Address]:
         raise Refused(str(error)) from error
 
 
-def _with_bridge(addresses: list[Address], built_in: BuiltIn) -> tuple[list[Address], BuiltIn]:
+def _require_root() -> None:
+    """Raises Refused for a user who can build neither the sandbox's walls nor the users that jobs run as."""
+    if os.geteuid() != 0:
+        raise Refused(
+            "--containers needs root: each job gets a user of its own, and client containers a packet filter around "
+            "them. Start the server with sudo, or use --processes, which has no sandbox."
+        )
+
+
+def _with_bridge(addresses: list[Address], built_in: BuiltIn, home: Path) -> tuple[list[Address], BuiltIn]:
     """Listen where containers reach this machine, too: only the launcher may ask the engine where that is."""
     from source_server.built_in import LAUNCHER
 
-    asked = subprocess.run(
-        [*LAUNCHER, "gateway", "--image", built_in.image], capture_output=True, text=True, check=False
-    )
+    able = ["--image", built_in.image, "--jobs-in", str(home / "built-in")]
+    asked = subprocess.run([*LAUNCHER, "gateway", *able], capture_output=True, text=True, check=False)
     if asked.returncode != 0:
         raise Refused(asked.stderr.strip().removeprefix("Error: ") or "The launcher does not answer.")
     bridge = _addresses([f"{asked.stdout.strip()}:{addresses[0].port}"])[0]
     return list(dict.fromkeys([*addresses, bridge])), replace(built_in, containers_server=bridge.url)
 
 
-def _foreground(addresses: Sequence[Address], beat_seconds: float | None, built_in: BuiltIn) -> list[str]:
+def _foreground(
+    addresses: Sequence[Address], beat_seconds: float | None, built_in: BuiltIn, mail: Address | None
+) -> list[str]:
     """The same command without --detach."""
     argv = [sys.executable, "-m", "source_server.cli", "up"]
     for address in addresses:
         argv += ["--bind", str(address)]
     if built_in.containers:
         argv += ["--containers", str(built_in.containers), "--image", built_in.image]
+    if mail is not None:
+        argv += ["--mail", str(mail)]
     if built_in.processes:
         argv += ["--processes", str(built_in.processes), "--allow", built_in.allow]
     return [*argv, *(["--beat-seconds", f"{beat_seconds:g}"] if beat_seconds is not None else [])]

@@ -26,7 +26,7 @@ def housekeep() -> None:
     settings, stores = opened("dockercomp-housekeeping")
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    housekeeping.run(stores, beat_s=settings.beat_s)
+    housekeeping.run(stores, beat_s=settings.beat_s, settings=settings)
 
 
 @click.command(epilog="\b\nExample:\n  dockercomp-server migrate\n")
@@ -85,6 +85,25 @@ def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
     except Refusal as error:
         raise Refused(str(error)) from error
     hand_over(key, key_file)
+
+
+@account.command("built-in", hidden=True)
+@click.option("--key-file", required=True, type=click.Path(dir_okay=False, path_type=Path))
+def built_in_account(key_file: Path) -> None:
+    """See to it that the file holds a key of the account of the server's own containers."""
+    from source_server.domain.refusal import Refusal
+    from source_server.services.people import People
+
+    _, stores = opened("dockercomp-account")
+    people = People(stores)
+    try:
+        if key_file.exists():
+            if people.is_built_in_key(key_file.read_text().strip()):
+                return
+            key_file.unlink()  # a key of another database: useless here
+        hand_over(people.built_in(), key_file)
+    except Refusal as error:
+        raise Refused(str(error)) from error
 
 
 @account.command("new-key")

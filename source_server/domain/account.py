@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from enum import Enum
 
+BUILT_IN = "built-in"  #: the id of the account of the server's own containers; people's ids are random
+
 
 class Role(str, Enum):
     """What an account may do. Each role is its own; an admin may do everything."""

@@ -47,9 +47,14 @@ def same_answer(one: Candidate, other: Candidate) -> bool:
     return one.digest == other.digest
 
 
-def identity(rule: Validation, *, account: str, host: str, container: str) -> str:
+def identity(rule: Validation, *, account: str, host: str, container: str, variant: str = "") -> str:
     """What may give only one of a chunk's answers."""
-    named = {Distinct.ACCOUNT: account, Distinct.HOST: f"{account}/{host}", Distinct.CONTAINER: container}
+    named = {
+        Distinct.ACCOUNT: account,
+        Distinct.HOST: f"{account}/{host}",
+        Distinct.CONTAINER: container,
+        Distinct.VARIANT: variant,
+    }
     return named[rule.distinct]
 
 
@@ -59,4 +64,4 @@ def gave(rule: Validation, candidates: Sequence[Candidate], new: Candidate) -> b
 
 
 def _of(rule: Validation, one: Candidate) -> str:
-    return identity(rule, account=one.account, host=one.host, container=one.container)
+    return identity(rule, account=one.account, host=one.host, container=one.container, variant=one.variant)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+
+from source_server.domain.chunk import ChunkFile
 
 BAD_DATA = 65  #: the exit code by which a program says "this data is bad" (EX_DATAERR of sysexits.h)
 
@@ -54,6 +57,7 @@ class Attempt:
     cpu_s: float
     runtime: str
     image: str | None
+    files: tuple[ChunkFile, ...] = ()  #: what a good one left in /out and the job keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class Origin:
 def digest(attempt: Attempt) -> str:
     """SHA-256 of the answer, or of all that tells one failure from another, as hex."""
     if attempt.outcome is Outcome.OK:
-        return hashlib.sha256(attempt.stdout.encode()).hexdigest()
+        return hashlib.sha256(_answer(attempt)).hexdigest()
     told = "\n".join(
         (
             attempt.outcome.value,
@@ -79,6 +83,15 @@ def digest(attempt: Attempt) -> str:
         )
     )
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _answer(attempt: Attempt) -> bytes:
+    """What two answers that are the same have in common: their text, and the files that came with it."""
+    if not attempt.files:
+        return attempt.stdout.encode()
+    files = sorted([one.name, one.sha256, one.bytes] for one in attempt.files)
+    # No text begins with this byte: an answer without files can never be taken for one with files.
+    return b"\xff" + json.dumps([attempt.stdout, files]).encode()
 
 
 def stored_id(attempt: Attempt) -> str:

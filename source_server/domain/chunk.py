@@ -50,6 +50,7 @@ class Lease:
     platform: str = ""  #: what `same` of a quorum compares, as the container said when it claimed
     established: bool = False  #: whether its account had a long record of agreement when it claimed
     canary: bool = False  #: the chunk is settled: this lease only tests its holder
+    variant: str = ""  #: of the job: in which of its images the attempt is made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class Candidate:
     digest: str
     platform: str = ""
     established: bool = False  #: whether its account had a long record of agreement when it came
+    variant: str = ""  #: of the job: in which of its images it was computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,15 @@ class Failure:
     account: str
     signature: str
     bad_data: bool = False  #: exit 65: the program says that the data is bad
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkFile:
+    """A file that a chunk brings: a blob, and the name that it has below /in."""
+
+    name: str
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +109,9 @@ class Chunk:
         None  #: input rows, each with a line of the answer; None: one value for the whole chunk
     )
     first_row: int = 0  #: number of the first of them within the task
+    variant: str | None = None  #: the job's variant that it has to be computed in; None: any
+    files: tuple[ChunkFile, ...] = ()  #: its own; those of the whole task are the job's inputs
+    input_file: ChunkFile | None = None  #: where the input is too large to lie here: then `input` is None
     assigned: Holder | None = None
     leases: tuple[Lease, ...] = ()
     candidates: tuple[Candidate, ...] = ()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
+from source_server.domain.account import BUILT_IN
+
 RATE_HALF_LIFE = timedelta(hours=1)
 
 
@@ -51,9 +53,14 @@ class Container:
         default_factory=dict
     )  #: claim token -> chunks known under it, as of that beat
     paused: bool = False
-    trusted: bool = False  #: labelled so by the operator: it may run validators
+    trusted: bool = False  #: labelled so by the operator, or the server's own: it may run validators
     rate: float = 0.0  #: accepted results an hour, as of `rate_as_of`
     rate_as_of: datetime | None = None
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of the server's own: by its account, whatever it says of itself."""
+        return self.account == BUILT_IN
 
     def allows(self, project: str) -> bool:
         """Whether the volunteer lets jobs of this project run here; a weight of 0 says no, too."""

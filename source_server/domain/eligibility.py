@@ -7,7 +7,7 @@ from enum import Enum
 
 from source_server.domain.agreement import identity
 from source_server.domain.chunk import Candidate, Chunk, Lease
-from source_server.domain.validation import Same, Validation
+from source_server.domain.validation import Distinct, Same, Validation
 
 
 class Bar(str, Enum):
@@ -15,9 +15,11 @@ class Bar(str, Enum):
 
     HOLDS_IT = "this container holds it already"
     ANSWERED = "this account, host or container has given one of its answers, or is about to"
+    VARIANT = "it cannot run the variant of the job that is wanted, or its variants have all been tried"
     PLATFORM = "its other answers come from another platform"
     UNPROVED = "its last answer has to come from an account with a long record of agreement"
     FAILED_HERE = "it failed on this host, and others have not tried it"
+    KEPT = "it is kept for containers that the operator trusts, and one that fits is live"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Taker:
     account: str
     platform: str = ""  #: see `platform`
     established: bool = False  #: whether its account has a long record of agreement
+    variants: tuple[str, ...] = ()  #: of the job: those that it can run; none where the job has none
+    preferred: bool = False  #: the task is a reaction, and this is one of those that reactions go to first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,36 @@ def bar(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | Non
     """What keeps this container from taking this chunk, or None."""
     if any(held.container == taker.container for held in chunk.leases):
         return Bar.HOLDS_IT
+    if taker.variants and not open_variants(chunk, taker, rule):
+        return Bar.VARIANT
     if rule.quorum > 1 and (found := _quorum_bar(chunk, taker, rule, crowd)):
         return found
-    if _failed_with(chunk, taker) and _another_could(chunk, rule, crowd):
+    if _is_kept(chunk, taker, rule, crowd):
+        return Bar.KEPT
+    if _failed_with(chunk, taker) and _another_could(chunk, taker, rule, crowd):
         return Bar.FAILED_HERE
     return None
+
+
+def _is_kept(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> bool:
+    """Whether the next attempt is for those that are preferred: while there are any, and they can make it."""
+    if taker.preferred:
+        return False
+    # Under a quorum they may be too few for it: what none of them can give any more is for the others.
+    return any(
+        one.preferred and (rule.quorum == 1 or _beside_the_others(chunk, one, rule, crowd) is None)
+        for one in crowd.takers
+    )
+
+
+def open_variants(chunk: Chunk, taker: Taker, rule: Validation) -> list[str]:
+    """The job's variants in which this container could make the next attempt at this chunk."""
+    if chunk.variant is not None:
+        return [one for one in taker.variants if one == chunk.variant]
+    if rule.distinct is not Distinct.VARIANT or rule.quorum == 1:
+        return list(taker.variants)
+    tried = {one.variant for one in _out(chunk)}
+    return [one for one in taker.variants if one not in tried]
 
 
 def _quorum_bar(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> Bar | None:
@@ -88,6 +117,8 @@ def _beside_the_others(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crow
 
 
 def _gave_one(chunk: Chunk, taker: Taker, rule: Validation) -> bool:
+    if rule.distinct is Distinct.VARIANT:
+        return bool(taker.variants) and not open_variants(chunk, taker, rule)
     me = identity(rule, account=taker.account, host=taker.host, container=taker.container)
     return any(
         identity(rule, account=one.account, host=one.host, container=one.container) == me
@@ -103,8 +134,10 @@ def _failed_with(chunk: Chunk, taker: Taker) -> bool:
     return any((one.account, one.host) == (taker.account, taker.host) for one in chunk.failed)
 
 
-def _another_could(chunk: Chunk, rule: Validation, crowd: Crowd) -> bool:
+def _another_could(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> bool:
     return any(
         not _failed_with(chunk, one) and (rule.quorum == 1 or _quorum_bar(chunk, one, rule, crowd) is None)
         for one in crowd.takers
+        # For those that are preferred the others are none: it is kept from them.
+        if one.preferred or not taker.preferred
     )

@@ -57,6 +57,7 @@ class Facts:
     pseudonyms: Mapping[str, str] = field(default_factory=dict)  #: by account
     queue: Queue | None = None
     asked: Facts | None = None  #: of the validator's chunk that compares this one's answers
+    waits_for: Sequence[str] = ()  #: what its task waits for, a sentence for each task that it comes after
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from source_server.domain.task import Job
+from source_server.domain.job import Job
+from source_server.domain.notice import Target
 from source_server.domain.validation import Validation
 
 
@@ -21,5 +22,7 @@ class Project:
     assigned_only: bool = False  #: chunks go only to the container they were dealt to
     validation: Validation | None = None  #: the rule of its tasks that bring none
     validator: Job | None = None
+    image: str | None = None  #: of its tasks' jobs that name none
+    notify: tuple[Target, ...] = ()  #: who is told about its tasks that name nobody
     usage: float | None = None  #: seconds of machine time, decayed, as of `usage_as_of`; None: nothing yet
     usage_as_of: datetime | None = None

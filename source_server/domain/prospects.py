@@ -170,6 +170,8 @@ def _help_for(bars: Collection[Bar], rule: Validation) -> str:
         return f"It waits for a container of another {rule.distinct.value} that fits."
     if Bar.PLATFORM in bars:
         return f"It waits for a container with the same {rule.same.value} as the first answer's."
+    if Bar.KEPT in bars:
+        return "It waits for a container that the operator labelled trusted."
     if Bar.UNPROVED in bars:
         return "It waits for a container of an account with a long record of agreement."
     return "It waits for a container that has not tried it."

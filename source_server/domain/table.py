@@ -15,7 +15,10 @@ from typing import Any, NoReturn
 
 from source_server.domain.refusal import BadInput
 
-MAX_INPUT = 64 * 1024  #: bytes of a chunk's input
+MAX_INPUT = 64 * 1024  #: bytes of a chunk's input that lies in the chunk itself; a larger one is a blob
+MAX_LARGE_INPUT = (
+    2 * 1024 * 1024
+)  #: bytes of any chunk's input; what is larger is for files (a job's `inputs`)
 MAX_LINE = 1024 * 1024  #: bytes of a line of an upload
 MAX_FIELDS = 1000  #: field names of a task
 MAX_NAMES = 1024 * 1024  #: bytes of all its field names
@@ -38,6 +41,7 @@ class Cut:
     text: str
     rows: int | None
     first_row: int
+    line: int = 0  #: the line of the upload that its first row began on, where there was one
 
 
 @dataclass
@@ -103,9 +107,17 @@ def jsonl_rows(lines: Lines) -> Iterator[Row]:
         yield Row(lines.number, tuple(value), stripped)
 
 
-def cut(rows: Iterable[Row], *, rows_per_chunk: int, needed: set[str]) -> Iterator[Cut]:
-    """Cut rows into chunks. `needed` are the fields that the action's placeholders ask for."""
-    n = first = size = 0
+_AROUND = len('{"rows": [], "first_row": }') + 12  #: bytes of a chunk's input around its rows
+
+
+def cut(
+    rows: Iterable[Row], *, rows_per_chunk: int, needed: set[str], bytes_per_chunk: int | None = None
+) -> Iterator[Cut]:
+    """Cut rows into chunks of so many rows; with `bytes_per_chunk` of fewer, as many as fit, but at least one.
+
+    `needed` are the fields that the action's placeholders ask for.
+    """
+    n = first = size = weighed = 0
     held: list[Row] = []
     for row in rows:
         lacking = sorted(needed - set(row.names))
@@ -114,11 +126,17 @@ def cut(rows: Iterable[Row], *, rows_per_chunk: int, needed: set[str]) -> Iterat
                 f"Line {row.line} has no field {lacking[0]!r}, which the action asks for "
                 "(braces that mean themselves are written {{ and }})."
             )
+        if bytes_per_chunk is not None:
+            weight = len(row.text.encode("utf-8", "surrogatepass")) + len(", ")
+            if held and weighed + weight > bytes_per_chunk - _AROUND:
+                yield _cut(n, held, first, rows_per_chunk)
+                n, first, held, size, weighed = n + 1, first + len(held), [], 0, 0
+            weighed += weight
         held.append(row)
         size += len(row.text)
-        if size > MAX_INPUT or len(held) == rows_per_chunk:
+        if size > MAX_LARGE_INPUT or len(held) == rows_per_chunk:
             yield _cut(n, held, first, rows_per_chunk)
-            n, first, held, size = n + 1, first + len(held), [], 0
+            n, first, held, size, weighed = n + 1, first + len(held), [], 0, 0
     if held:
         yield _cut(n, held, first, rows_per_chunk)
 
@@ -136,11 +154,12 @@ def _cut(n: int, held: list[Row], first: int, rows_per_chunk: int) -> Cut:
         joined = ", ".join(row.text for row in held)
         text, rows = f'{{"rows": [{joined}], "first_row": {first}}}', len(held)
     size = len(text.encode("utf-8"))
-    if size > MAX_INPUT:
+    if size > MAX_LARGE_INPUT:
         raise BadInput(
-            f"The chunk from line {held[0].line} on has {size} bytes, more than {MAX_INPUT}: use fewer rows_per_chunk."
+            f"The chunk from line {held[0].line} on has {size} bytes, more than {MAX_LARGE_INPUT}: use fewer "
+            "rows_per_chunk, or files (the job's inputs) for what is so large."
         )
-    return Cut(n, text, rows, first)
+    return Cut(n, text, rows, first, held[0].line)
 
 
 def _header(values: list[str]) -> tuple[str, ...]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from source_server.domain.appending import Appended, Appending
 from source_server.domain.container import Container
+from source_server.domain.job import Job
+from source_server.domain.limits import Limits
+from source_server.domain.notice import Target
 from source_server.domain.requirements import Requirement, in_words, unmet
 from source_server.domain.rounds import Round
 from source_server.domain.validation import Validation
-
-MAX_JOB = 128 * 1024  #: bytes of a job's action and environment together
 
 
 class TaskState(str, Enum):
@@ -30,21 +30,6 @@ class TaskOutcome(str, Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What to execute for each chunk; public to volunteers."""
-
-    action: tuple[str, ...]  #: the whole command line, with {field} placeholders; empty: the image's own
-    own_command: bool = False  #: whether it is empty: lists of tasks on offer leave the action itself out
-    image: str | None = None  #: the image's id or digest; None: any container
-    architecture: str | None = (
-        None  #: of that image, where the server knows it: the label `arch` that it needs
-    )
-    env: dict[str, str] = field(default_factory=dict)
-    timeout_s: float = 60.0
-    requires: tuple[Requirement, ...] = ()  #: of a container's labels and resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +66,37 @@ class Task:
     validation: Validation = field(default_factory=Validation)
     validator: Job | None = None  #: the command that compares answers, for `comparison: validator`
     validates: str | None = None  #: this is no scientist's task, but the validator of that one
+    success: Job | None = None  #: runs once when the task has succeeded
+    failure: Job | None = None  #: runs once when it has failed
+    after: Job | None = None  #: runs once at the end, always
+    max_failed: int = 0  #: chunks that may be set aside without the task having failed
+    reacting: bool = False  #: the outcome is decided, and a reaction to it is still to end
+    reacts_to: str | None = None  #: this is no scientist's task, but a reaction to that one's outcome
+    reaction: str | None = None  #: which: success, failure or after
+    reacted: datetime | None = None  #: when the last reaction to its present outcome had ended
+    after_tasks: tuple[str, ...] = ()  #: those that must have succeeded before this one starts
+    start_wanted: bool = False  #: it was started, and waits for those
+    open_ended: bool = False  #: chunks are added while it runs, until it is closed
+    appending: Appending | None = None  #: rows that are being added just now
+    appended: tuple[Appended, ...] = ()  #: what the last requests have added, oldest first
+    body_digest: str | None = None  #: SHA-256 of the body that made it: the same id and body is the same task
+    origin: str | None = None  #: the receiver that made it; None: a scientist
+    limits: Limits | None = None  #: how far it may go
+    counted: bool = False  #: its attempts are counted for its limits; fixed when it starts
+    ends_as: TaskOutcome | None = (
+        None  #: the gate of its limits: no more is handed out, and this is its outcome
+    )
+    ended_why: str | None = None  #: goes with it, as a sentence
+    notify: tuple[Target, ...] = ()  #: who is told when it is complete, or pauses itself
+    told: bool = True  #: whether the messages about its last event are in the outbox
+    self_pauses: int = 0  #: how often it has paused itself
     round: Round | None = None  #: the round that sends chunks out again, while it is under way
     rounds: int = 0  #: rounds begun so far
     cancelled: bool = False  #: the gate: closed before any chunk is swept
+    cancelled_why: str | None = None  #: set when the task was cancelled by itself
+    deleting: datetime | None = (
+        None  #: it is being deleted, and nobody's any more; when something of it last went
+    )
     sealed: bool = False  #: the upload is complete, no further chunk will come
     fields: tuple[str, ...] = ()  #: names of the input's fields, in their order
     upload: Upload | None = None
@@ -96,7 +109,8 @@ class Task:
     @property
     def claimable(self) -> bool:
         """Whether chunks of this task may be handed out."""
-        return self.state is TaskState.RUNNING and self.sealed and not (self.paused or self.cancelled)
+        gates_open = not (self.paused or self.cancelled or self.ends_as)
+        return self.state is TaskState.RUNNING and self.sealed and gates_open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +127,28 @@ class Lack:
 
 def lacks(task: Task, container: Container) -> list[Lack]:
     """All that keeps a container from running the task's job; empty when it fits."""
-    job = task.job
     found = []
     if not container.allows(task.project):
         found.append(_leave(task.project, container))
     if task.validates is not None and not container.trusted:
         found.append(Lack(needs="the operator's label trusted"))
+    if not task.job.variants:
+        return [*found, *job_lacks(task.job, container)]
+    return [*found, *min((job_lacks(one, container) for one in _each_variant(task.job)), key=len)]
+
+
+def runnable_variants(job: Job, container: Container) -> tuple[str, ...]:
+    """The names of the job's variants that a container can run."""
+    return tuple(one.name for one in job.variants if not job_lacks(job.in_variant(one.name), container))
+
+
+def _each_variant(job: Job) -> list[Job]:
+    return [job.in_variant(one.name) for one in job.variants]
+
+
+def job_lacks(job: Job, container: Container) -> list[Lack]:
+    """What keeps a container from running a job (of one variant): image, labels and resources."""
+    found = []
     if job.image is not None and "sandbox" not in container.runtimes and job.image != container.image:
         found.append(
             Lack(needs=f"image {job.image} or a sandbox runtime", has=f"image {container.image or 'none'}")
@@ -130,7 +160,8 @@ def lacks(task: Task, container: Container) -> list[Lack]:
         found.append(Lack(needs="the runtime process, as the job names no image", has=has_runtimes))
     if job.image is not None and job.image in container.cannot:
         found.append(Lack(needs=f"image {job.image}", why=container.cannot[job.image].rstrip(".")))
-    has = {**container.resources, **container.labels}
+    # What it offers counts before what it is called: a label of that name is no memory.
+    has = {**container.labels, **container.resources}
     for one in unmet(_asked(job), has):
         known = {"has": in_words(has[one.name])} if one.name in has else {}
         found.append(Lack(needs=str(one), **known))
@@ -149,40 +180,16 @@ def _leave(project: str, container: Container) -> Lack:
 
 
 def _asked(job: Job) -> tuple[Requirement, ...]:
-    """What the job asks for, and the architecture that its image was made for."""
-    if job.architecture is None:
-        return job.requires
-    needed = Requirement(name="arch", one_of=(job.architecture,))
-    return job.requires if needed in job.requires else (*job.requires, needed)
+    """What the job asks for, also by its limits, and the architecture that its image was made for."""
+    limits = {"cpus": job.cpus, "memory_mb": job.memory_mb, "disk_mb": job.disk_mb}
+    needed = [
+        Requirement(name=name, at_least=float(least)) for name, least in limits.items() if least is not None
+    ]
+    if job.architecture is not None:
+        needed.append(Requirement(name="arch", one_of=(job.architecture,)))
+    return (*job.requires, *(one for one in needed if one not in job.requires))
 
 
 def fits(task: Task, container: Container) -> bool:
     """Whether a container can run the task's job: image, labels and resources."""
     return not lacks(task, container)
-
-
-def job_bytes(job: Job) -> int:
-    """The size of what a job hands to every attempt: its command line and its environment, in bytes of UTF-8."""
-    texts = [*job.action, *job.env.keys(), *job.env.values()]
-    return sum(len(text.encode()) for text in texts)
-
-
-class BadAction(ValueError):
-    """A job's action with a brace that is neither a placeholder nor doubled; the message is one sentence."""
-
-
-_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
-
-
-def placeholders(action: Sequence[str]) -> set[str]:
-    """The field names that an action's items ask for; raises BadAction on a stray brace."""
-    names: set[str] = set()
-    for item in action:
-        for match in _BRACES.finditer(item):
-            if match.group(1) is not None:
-                names.add(match.group(1))
-            elif match.group() in "{}":
-                raise BadAction(
-                    f"The action's item {item!r} has a single {match.group()!r}; write it twice for a literal brace."
-                )
-    return names

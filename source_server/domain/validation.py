@@ -12,6 +12,7 @@ class Distinct(str, Enum):
     ACCOUNT = "account"
     HOST = "host"
     CONTAINER = "container"
+    VARIANT = "variant"  #: of the job: several environments are to agree, whoever runs them
 
 
 class Same(str, Enum):

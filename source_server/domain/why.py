@@ -51,15 +51,23 @@ def _closed(facts: Facts) -> Obstacle | None:
     """Why nothing of the task is handed out for good, or not yet; a pause is neither."""
     task = facts.task
     if task.cancelled:
-        return Obstacle(says="Its task is cancelled.", helps="It is about to be cancelled too.")
+        why = () if task.cancelled_why is None else (task.cancelled_why,)
+        return Obstacle(says="Its task is cancelled.", details=why, helps="It is about to be cancelled too.")
     if not task.sealed:
         return Obstacle(
             says="Its task's data is not complete: the upload is under way, or was broken off.",
             helps="Once the upload is complete, start the task.",
         )
+    if task.state is TaskState.WAITING and task.start_wanted:
+        return Obstacle(
+            says="Its task was started, and waits for other tasks.",
+            details=tuple(facts.waits_for),
+            helps="It starts by itself once all of those have succeeded.",
+        )
     if task.state is TaskState.WAITING:
         return Obstacle(
             says="Its task has not been started.",
+            details=tuple(facts.waits_for),
             helps=f"Start it: dockercomp assign --project {task.project}",
         )
     return None

@@ -35,8 +35,11 @@ def done(facts: Facts) -> Obstacle:
 
 def cancelled(facts: Facts) -> Obstacle:
     """It ended with its task."""
+    why = facts.task.cancelled_why
     return Obstacle(
-        says="It is cancelled, as its task is.", helps="Nothing: submit the data again to have it."
+        says="It is cancelled, as its task is.",
+        details=() if why is None else (why,),
+        helps="Nothing: submit the data again to have it.",
     )
 
 

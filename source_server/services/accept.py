@@ -15,16 +15,20 @@ from source_server.domain.attempt import Attempt, Origin, Outcome, Verdict, dige
 from source_server.domain.chunk import Chunk
 from source_server.domain.container import Container
 from source_server.domain.eligibility import platform
+from source_server.domain.job import Job
 from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Refusal, Unavailable
+from source_server.domain.result_type import misfit
 from source_server.domain.task import Task
 from source_server.domain.timing import computed_for
 from source_server.domain.trust import Standing, is_established
+from source_server.services.answer_files import AnswerFiles, wrong_files
 from source_server.services.complete import Complete
 from source_server.services.keep_errors import KeepErrors
 from source_server.services.known_tasks import KnownTasks
 from source_server.services.reputation import Reputation
 from source_server.services.settle_errors import SettleErrors
 from source_server.services.settle_results import SettleResults
+from source_server.services.spent import note_spent
 from source_server.services.validate import asked_about, read_groups
 from source_server.stores.attempts import (
     DIFFERENT_ERRORS,
@@ -72,6 +76,7 @@ class Accept:
         self._stores = stores
         self._secret = secret
         self._keep_errors = KeepErrors(stores)
+        self._answer_files = AnswerFiles(stores)
         self._known = known
         self._settle_results = settle_results
         self._settle_errors = settle_errors
@@ -132,6 +137,9 @@ class Accept:
             return NotAllowed("The ticket does not fit this chunk, run, token and container.")
         if attempt.chunk not in chunks:
             return NotFound("There is no such chunk any more.")
+        if attempt.files and attempt.outcome is Outcome.OK:
+            chunk = chunks[attempt.chunk]
+            return self._answer_files.refusal(container, attempt, self._known.read([chunk.task])[chunk.task])
         return None
 
     def _store(
@@ -153,7 +161,9 @@ class Accept:
             if is_answer(one)
         ]
         failed = [one for one in kept if not is_answer(one)]
-        new = self._put(results, self._keep_errors.documents(failed, origin, chunks, now), now)
+        errors = self._keep_errors.documents(failed, origin, chunks, now)
+        note_spent([*results, *errors], chunks, tasks, now)
+        new = self._put(results, errors, now)
         # What was sent before has been counted before.
         self._note(origin, [one for one in kept if stored_id(one) in new], chunks, now)
         return refused
@@ -178,6 +188,7 @@ class Accept:
             established=established,
             unchecked=not rule.checks,
             self_test=container.self_test,
+            variant=_variant_by_image(tasks[chunk.task].job, attempt.image),
         )
 
     def _one_too_many(
@@ -257,6 +268,11 @@ class Accept:
                 self._finished(task.id, seconds, is_answer(attempt))
 
 
+def _variant_by_image(job: Job, image: str | None) -> str:
+    """The job's variant that has this image."""
+    return next((one.name for one in job.variants if one.image == image), "")
+
+
 def _checked(attempt: Attempt, chunk: Chunk, task: Task | None) -> Attempt:
     """An answer of the wrong form is an error of that attempt, whatever the client says."""
     if attempt.outcome is not Outcome.OK:
@@ -266,14 +282,17 @@ def _checked(attempt: Attempt, chunk: Chunk, task: Task | None) -> Attempt:
         if read_groups(attempt.stdout, count) is None:
             return _failed(attempt, f"A validator answers with a JSON list of {count} groups.")
         return attempt
-    if chunk.rows is None:
-        return attempt
     lines = attempt.stdout.count("\n") + (not attempt.stdout.endswith("\n") and attempt.stdout != "")
-    return (
-        attempt
-        if lines == chunk.rows
-        else _failed(attempt, f"The answer has {lines} lines for {chunk.rows} rows.")
-    )
+    if chunk.rows is not None and lines != chunk.rows:
+        return _failed(attempt, f"The answer has {lines} lines for {chunk.rows} rows.")
+    wrong = None if task is None else wrong_files(attempt, task.job) or _misfit(attempt, chunk, task.job)
+    return attempt if wrong is None else _failed(attempt, wrong)
+
+
+def _misfit(attempt: Attempt, chunk: Chunk, job: Job) -> str | None:
+    """Why the answer is not what the job says that its answers are; None when it is."""
+    files = [one.name for one in attempt.files]
+    return misfit(job.result, attempt.stdout, rows=chunk.rows, outputs=job.outputs, files=files)
 
 
 def _failed(attempt: Attempt, sentence: str) -> Attempt:

@@ -18,7 +18,8 @@ from source_server.domain.account import Account, Role
 from source_server.domain.chunk import Chunk, Holder
 from source_server.domain.dealing import By
 from source_server.domain.refusal import NotFound
-from source_server.domain.task import Task
+from source_server.domain.task import Task, TaskState
+from source_server.services.depend import Depend
 from source_server.services.live import LiveContainers
 from source_server.services.plan_deal import PlanDeal, available
 from source_server.stores.database import Stores
@@ -46,15 +47,16 @@ class Assign:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._plan = PlanDeal(stores)
+        self._depend = Depend(stores)
 
     def __call__(self, owner: str, projects: Sequence[str] | None, by: By = By.COUNT) -> DealReport:
         """Start the sealed tasks of these projects (None: all) and deal their first 5,000 ready chunks."""
-        now = self._stores.clock.now()
         tasks = [
             task for task in self._stores.tasks.of_projects(projects) if task.sealed and task.ended is None
         ]
         for task in tasks:
-            self._stores.tasks.start(task.id, now)
+            if task.state is TaskState.WAITING:
+                self._depend.start(task)
         deal = self._begin(owner, [task.id for task in tasks], by, hand=str(uuid.uuid4()))
         return self.report(self._carry_out(deal, batches=IN_REQUEST))
 

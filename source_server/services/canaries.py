@@ -26,7 +26,7 @@ class Canaries:
 
     def find(self, task: Task, taker: Taker) -> Chunk | None:
         """A settled chunk of the task whose answer this taker did not give; None where none was found."""
-        if task.upload is None or task.validates is not None:
+        if task.upload is None or task.validates is not None or task.reacts_to is not None:
             return None
         start = self._dice.random()
         window = self._stores.windows.look(

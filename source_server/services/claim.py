@@ -35,6 +35,7 @@ class Granted:
     chunk: Chunk
     ticket: str
     ends_in_s: float
+    variant: str = ""  #: of the job, in which it is to be computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +225,8 @@ class Claim:
         proof = tickets.ticket(
             self._secret, chunk=chunk.id, run=chunk.run, container=container.id, token=token
         )
-        return Granted(chunk=chunk, ticket=proof, ends_in_s=max(0.0, (lease.until - now).total_seconds()))
+        left_s = max(0.0, (lease.until - now).total_seconds())
+        return Granted(chunk=chunk, ticket=proof, ends_in_s=left_s, variant=lease.variant)
 
 
 class _Claiming:
@@ -240,7 +242,9 @@ class _Claiming:
     def see(self, tasks: Mapping[str, Task], closed: Collection[str]) -> None:
         """These tasks are on offer; those of `closed` projects go to whom they were dealt to."""
         self.tasks.update(tasks)
-        self.shared |= {task.id for task in tasks.values() if task.project not in closed}
+        # Companions are dealt to nobody: what they run is for whoever may run it.
+        companions = {task.id for task in tasks.values() if task.validates or task.reacts_to}
+        self.shared |= companions | {task.id for task in tasks.values() if task.project not in closed}
 
     def ordinary(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
         """Those whose chunks the asker may compute: all, but for a quarantined host while others could."""

@@ -2,50 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from source_server.domain import transitions as rules
 from source_server.domain.chunk import OPEN_STATES, ChunkState
+from source_server.domain.reactions import due, outcome_of
 from source_server.domain.task import Task, TaskOutcome, TaskState
 from source_server.services.validate import companion_id
 from source_server.stores.database import Stores
 
 SWEEP = 1000  #: chunks cancelled in one go
 
+Told = Callable[[str], None]  #: is told the id of a task
+
 
 class Complete:
     """Decides whether a task has ended, and how."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(
+        self, stores: Stores, *, react: Told = lambda task: None, followers: Told = lambda task: None
+    ) -> None:
+        """`react` goes on with a task's reactions; `followers` looks at those that wait for a task."""
         self._stores = stores
+        self._react = react
+        self._followers = followers
 
     def if_done(self, task_id: str) -> bool:
         """Complete the task if nothing of it is open; whether this call did."""
         task = self._stores.tasks.find(task_id)
         if task is None or task.state is not TaskState.RUNNING or not task.sealed or task.upload is None:
             return False
-        if task.round is not None:
-            return False  # chunks are still being sent out again
+        if task.round is not None or task.open_ended or task.appending is not None:
+            return False  # chunks are still being sent out again, or added
         if task.validates is not None:
             return self._with_its_task(task)
         upload = task.upload.attempt
         if self._stores.chunks.any_in(task_id, upload, OPEN_STATES):
             return False
-        if task.cancelled:
-            outcome = TaskOutcome.CANCELLED
-        elif self._stores.chunks.any_in(task_id, upload, [ChunkState.QUARANTINED]):
-            outcome = TaskOutcome.FAILED
-        else:
-            outcome = TaskOutcome.SUCCEEDED
-        return self._end(task, outcome)
+        quarantined = self._stores.chunks.how_many_in(
+            task_id, upload, [ChunkState.QUARANTINED], at_most=task.max_failed + 1
+        )
+        return self._end(task, outcome_of(task, quarantined))
 
     def _end(self, task: Task, outcome: TaskOutcome) -> bool:
         """Complete a task, and what compares its answers with it; whether this call did."""
         now = self._stores.clock.now()
-        if task.validator is None:
-            return self._stores.tasks.complete(task, outcome, now)
-        # Nobody looks at a companion that waits; one that runs housekeeping ends, if a crash comes in between.
-        self._stores.tasks.start(companion_id(task.id), now)
-        ended = self._stores.tasks.complete(task, outcome, now)
-        self.if_done(companion_id(task.id))
+        if task.validator is not None:
+            # Nobody looks at a companion that waits; one that runs housekeeping ends, if a crash comes in between.
+            self._stores.tasks.start(companion_id(task.id), now)
+        # That reactions are due is part of the decision: whoever dies after it leaves that to housekeeping.
+        ended = self._stores.tasks.complete(task, outcome, now, reacting=bool(due(task, outcome)))
+        if task.validator is not None:
+            self.if_done(companion_id(task.id))
+        if ended:
+            self._react(task.reacts_to or task.id)
+            self._followers(task.id)
         return ended
 
     def _with_its_task(self, companion: Task) -> bool:
@@ -57,8 +68,8 @@ class Complete:
 
     def sweep_cancelled(self, task: Task) -> int:
         """Cancel some of a cancelled task's open chunks, and complete it once there are none; how many."""
-        if task.round is not None:
-            return 0  # it might still send chunks out: it ends first
+        if task.round is not None or task.appending is not None:
+            return 0  # it might still send chunks out, or add some: it ends first
         chunks = self._stores.chunks.open(task.id, limit=SWEEP)
         cancelled = (
             self._stores.chunks.apply([(one, rules.cancel(one)) for one in chunks]) if chunks else set()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from source_server.domain.account import Account
+from source_server.domain.reactions import companion_ids
 from source_server.domain.refusal import Conflict, NotFound
 from source_server.domain.rounds import Which
 from source_server.domain.task import Task
@@ -39,7 +40,8 @@ class ErrorQueue:
     def page(self, account: Account, task_id: str | None, *, after: str | None, limit: int) -> list[Error]:
         """Failed attempts of the caller's tasks, or of one, oldest first, from behind the one with the id `after`."""
         if task_id is not None:
-            of = _with_companion(self._tasks.get(account, task_id))
+            task = self._tasks.get(account, task_id)
+            of = [*_with_companion(task), *companion_ids(task)]
             return list(self._stores.errors.page(of, after=after, limit=limit))
         return list(self._stores.errors.page(self._tasks.ids(account, None), after=after, limit=limit))
 

@@ -15,6 +15,8 @@ from source_server.domain.chunk import Chunk
 from source_server.domain.refusal import BadInput
 from source_server.domain.table import rows_of
 from source_server.domain.task import Task
+from source_server.services.blobs import Blobs
+from source_server.services.inputs import Inputs
 from source_server.stores.database import Stores
 
 SMALLEST_PAGE = 4  #: chunks read at once, at first and where they are large
@@ -33,6 +35,8 @@ class Provenance:
     runtime: str | None = None
     self_test: str | None = None
     image: str | None = None
+    variant: str | None = None
+    files: Sequence[Mapping[str, Any]] = ()  #: name, sha256 and bytes of each that the answer brought
     run: int | None = None
     attempt: int | None = None
     started: datetime | None = None
@@ -75,8 +79,9 @@ def cursor(text: str) -> Cursor:
 class Export:
     """Reads chunks and their accepted results side by side."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, inputs: Inputs | None = None) -> None:
         self._stores = stores
+        self._inputs = inputs or Inputs(Blobs(stores))
 
     def fields(self, tasks: Sequence[Task]) -> list[str]:
         """The names of the input's fields over all the tasks, in their order."""
@@ -109,7 +114,9 @@ class Export:
             results = self._stores.results.full([one.result for one in chunks.values() if one.result])
             pseudonyms = self._stores.accounts.pseudonyms({result["account"] for result in results.values()})
             for chunk in (chunks[chunk_id] for chunk_id in ids if chunk_id in chunks):
-                yield _exported(chunk, results.get(chunk.result or ""), pseudonyms)
+                # A large input is read when its turn has come, and no two of them at once.
+                text = self._inputs.read(chunk)
+                yield _exported(chunk, text, results.get(chunk.result or ""), pseudonyms)
             begin += page
             page = _next_page(page, chunks.values(), results.values())
 
@@ -121,12 +128,14 @@ def _next_page(page: int, chunks: Iterable[Chunk], results: Iterable[Mapping[str
     return min(LARGEST_PAGE, page * 2) if size * 2 <= PAGE_BYTES else page
 
 
-def _exported(chunk: Chunk, result: Mapping[str, Any] | None, pseudonyms: Mapping[str, str]) -> ExportedChunk:
+def _exported(
+    chunk: Chunk, text: str, result: Mapping[str, Any] | None, pseudonyms: Mapping[str, str]
+) -> ExportedChunk:
     return ExportedChunk(
         task=chunk.task,
         n=chunk.n,
         first_row=chunk.first_row if chunk.rows is not None else chunk.n,
-        rows=rows_of(chunk.input or "{}", chunk.rows),
+        rows=rows_of(text, chunk.rows),
         answers=None if result is None else _answers(result["answer"], chunk.rows),
         state=chunk.state.value,
         provenance=Provenance() if result is None else _provenance(chunk, result, pseudonyms),
@@ -149,6 +158,8 @@ def _provenance(chunk: Chunk, result: Mapping[str, Any], pseudonyms: Mapping[str
         runtime=result["runtime"],
         self_test=result.get("self_test"),
         image=result["image"],
+        variant=result.get("variant") or None,
+        files=result.get("files", ()),
         run=result["run"],
         attempt=chunk.failures + 1,
         started=result["started"],

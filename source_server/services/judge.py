@@ -38,6 +38,7 @@ class Judge:
 
     def _within_tolerance(self, task: Task, candidates: Sequence[Candidate]) -> Agree:
         rule = task.validation
+        files = self._files(candidates) if task.job.outputs else {}
         read: list[Tolerance] = []  # once, and only if two have not been compared before
 
         def compared(one: str, other: str) -> bool | None:
@@ -50,10 +51,19 @@ class Judge:
         def agree(one: Candidate, other: Candidate) -> bool:
             if same_answer(one, other):
                 return True
+            if files.get(one.result) != files.get(other.result):
+                return False  # a tolerance is for numbers in the text
             pair = (min(one.digest, other.digest), max(one.digest, other.digest))
             return self._compared.get((*pair, rule.relative, rule.absolute), lambda: compared(*pair))
 
         return agree
+
+    def _files(self, candidates: Sequence[Candidate]) -> dict[str, list[tuple[str, str]]]:
+        """result -> (name, hash) of its files, in order."""
+        listed = self._stores.results.files([one.result for one in candidates])
+        return {
+            result: sorted((one["name"], one["sha256"]) for one in files) for result, files in listed.items()
+        }
 
     def _texts(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """digest -> answer; of equal ones most have no payload any more."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from source_server.domain.task import Task
 from source_server.stores.database import Stores
 
 MOST = 2000  #: tasks remembered
+OLD_S = (
+    30.0  #: after which all is read anew: the id of a deleted task may stand for another one a minute later
+)
 
 
 class KnownTasks:
@@ -17,8 +21,10 @@ class KnownTasks:
     What its job and its validator execute is left out: of each, the command line and the environment are empty.
     """
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._stores = stores
+        self._monotonic = monotonic
+        self._begun = monotonic()
         self._lock = threading.Lock()
         self._known: dict[str, Task] = {}
 
@@ -26,6 +32,8 @@ class KnownTasks:
         """task id -> the task, with its state as of an earlier moment; unknown ids are absent."""
         wanted = set(ids)
         with self._lock:
+            if self._monotonic() - self._begun > OLD_S:
+                self._known, self._begun = {}, self._monotonic()
             found = {one: self._known[one] for one in wanted if one in self._known}
         missing = wanted - found.keys()
         if missing:

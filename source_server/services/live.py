@@ -14,7 +14,8 @@ from datetime import datetime
 from source_server.domain.container import Container
 from source_server.domain.eligibility import Crowd, Taker, platform
 from source_server.domain.quarantine import Fleet
-from source_server.domain.task import Task, fits
+from source_server.domain.reactions import is_preferred
+from source_server.domain.task import Task, fits, runnable_variants
 from source_server.domain.trust import is_established
 from source_server.stores.database import Stores
 
@@ -38,8 +39,9 @@ class Snapshot:
         return [one for one in sound if not one.paused] or sound or fitting
 
     def fleet(self, task: Task) -> Fleet:
-        """Hosts and accounts of those."""
-        found = self.fitting(task)
+        """Hosts and accounts of those; of a reaction, those that it is kept for, while there are any."""
+        fitting = self.fitting(task)
+        found = [one for one in fitting if is_preferred(task, one)] or fitting
         return Fleet(
             hosts=frozenset(one.host.id for one in found), accounts=frozenset(one.account for one in found)
         )
@@ -52,6 +54,8 @@ class Snapshot:
             account=container.account,
             platform=platform(task.validation, container.labels),
             established=container.account in self.established,
+            variants=runnable_variants(task.job, container) if task.job.variants else (),
+            preferred=is_preferred(task, container),
         )
 
     def crowd(self, task: Task) -> Crowd:

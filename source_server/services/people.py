@@ -6,7 +6,7 @@ import re
 import secrets
 import uuid
 
-from source_server.domain.account import Account, Role, key_hash, new_key
+from source_server.domain.account import BUILT_IN, Account, Role, key_hash, new_key
 from source_server.domain.container import Container
 from source_server.domain.refusal import BadInput, Conflict, NotAllowed, NotFound, UnknownKey
 from source_server.stores.database import Stores
@@ -39,6 +39,26 @@ class People:
             ) from None
         return key
 
+    def built_in(self) -> str:
+        """Make the account of the server's own containers, or give it a new key, which is shown this once."""
+        key = new_key("dca")
+        if self._stores.accounts.renew(BUILT_IN, key_hash(key)) is not None:
+            return key
+        # Somebody may have had the name before the server had the account: then that one is somebody's.
+        for name in (BUILT_IN, f"{BUILT_IN}-{secrets.token_hex(4)}"):
+            account = Account(id=BUILT_IN, name=name, role=Role.VOLUNTEER, pseudonym=BUILT_IN)
+            try:
+                self._stores.accounts.add(account, key_hash(key))
+            except AlreadyThere:
+                continue
+            return key
+        raise Conflict("Another process made the built-in account at this moment; start again.")
+
+    def is_built_in_key(self, key: str) -> bool:
+        """Whether this key opens the account of the server's own containers."""
+        account = self._stores.accounts.find_by_key(key_hash(key)) if key else None
+        return account is not None and account.id == BUILT_IN
+
     def new_key(self, name: str) -> str:
         """Give an account a new key, which ends the earlier one; raises NotFound."""
         key = new_key("dca")
@@ -65,6 +85,14 @@ class People:
         account = self._stores.accounts.find_by_key(key_hash(key))
         if account is None:
             raise UnknownKey("This account's key is not known here.")
+        return account
+
+    def owner_of(self, project: str) -> Account:
+        """The account that a project belongs to; raises NotFound."""
+        owner = self._stores.projects.find_owner(project)
+        account = None if owner is None else self._stores.accounts.find(owner)
+        if account is None:
+            raise NotFound(f"There is no project {project} any more, or its owner's account is gone.")
         return account
 
     def somebody(self, key: str | None) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from source_server.domain.chunk import Chunk
 from source_server.domain.container import Container
 from source_server.domain.dealing import By, Scale, speeds
-from source_server.domain.eligibility import Taker, bar, platform
+from source_server.domain.eligibility import bar
 from source_server.domain.task import Task, fits
 from source_server.services.live import Snapshot
 from source_server.stores.database import Stores
@@ -120,33 +120,23 @@ def _dealt_out(
     holding = {container: held[life] for container, life in lives.items()}
     rates = {one.id: one.rate_now(there.at) for one in fitting}
     scale = Scale(holding, speeds(rates) if by is By.SPEED else None)
-    tried = any(map(_was_tried, chunks))
-    takers = {one.id: _taker(task, one, there) for one in fitting} if tried else {}
+    choosy = any(map(_is_choosy, chunks))
+    takers = {one.id: there.taker(task, one) for one in fitting} if choosy else {}
     crowd = there.crowd(task)
 
     def open_to(chunk: Chunk) -> Callable[[str], bool]:
         return lambda container: bar(chunk, takers[container], task.validation, crowd) is None
 
     for chunk in chunks:
-        # Nearly all chunks are new to everybody; only one that was tried before asks who may have it.
-        container = scale.take(open_to(chunk) if _was_tried(chunk) else None)
+        # Nearly all chunks are new to everybody; only one that was tried before, or wants a variant, asks who may.
+        container = scale.take(open_to(chunk) if _is_choosy(chunk) else None)
         if container is not None:
             held[lives[container]] += 1
             yield chunk.id, container, lives[container]
 
 
-def _was_tried(chunk: Chunk) -> bool:
-    return bool(chunk.leases or chunk.candidates or chunk.failed)
-
-
-def _taker(task: Task, one: Container, there: Snapshot) -> Taker:
-    return Taker(
-        container=one.id,
-        host=one.host.id,
-        account=one.account,
-        platform=platform(task.validation, one.labels),
-        established=one.account in there.established,
-    )
+def _is_choosy(chunk: Chunk) -> bool:
+    return bool(chunk.variant or chunk.leases or chunk.candidates or chunk.failed)
 
 
 def _fitting(task: Task, containers: Iterable[Container]) -> Iterator[Container]:

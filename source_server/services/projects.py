@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from source_server.domain.account import Account, Role
+from source_server.domain.job import Job
+from source_server.domain.notice import Target
 from source_server.domain.project import Project
 from source_server.domain.refusal import Conflict, NotAllowed, NotFound
-from source_server.domain.task import Job
 from source_server.domain.validation import Validation
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
@@ -23,6 +24,8 @@ class Policy:
     priority: int | None = None
     validation: Validation | None = None
     validator: Job | None = None
+    image: str | None = None
+    notify: tuple[Target, ...] | None = None
 
 
 class Projects:
@@ -55,13 +58,18 @@ class Projects:
             "share": policy.share,
             "assigned_only": policy.assigned_only,
             "priority": policy.priority,
+            "image": policy.image,
         }
         changed = {field: value for field, value in wished.items() if value is not None}
         if changed:
             self._stores.projects.change(name, **changed)
+        if policy.notify is not None:
+            self._stores.projects.set_targets(name, policy.notify)
         if policy.validation is not None:
             self._stores.projects.set_rule(name, policy.validation, policy.validator)
-        return self.get(account, name) if changed or policy.validation else project
+        return (
+            self.get(account, name) if changed or policy.validation or policy.notify is not None else project
+        )
 
     def get(self, account: Account, name: str) -> Project:
         """The project of this name; raises NotFound unless it is the caller's."""

@@ -40,6 +40,8 @@ def prospects_of(task: Task, there: Snapshot) -> list[Prospect]:
 def for_chunk(stores: Stores, task: Task, chunk: Chunk, there: Snapshot) -> list[Prospect]:
     """The same, with what keeps each from this very chunk; hosts are asked until one of them has room."""
     crowd, containers = there.crowd(task), {one.id: one for one in there.containers}
+    if chunk.variant is not None:
+        task = replace(task, job=task.job.in_variant(chunk.variant))  # what it lacks for that one counts
     seen = [
         one
         if one.lacks

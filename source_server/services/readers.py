@@ -24,10 +24,10 @@ class Readers:
         """Hold one; raises Unavailable when there is none left, or none for this account."""
         with self._lock:
             if self._held.total() >= self._most:
-                raise Unavailable("Many are fetching large files just now; send the same request again.")
+                raise Unavailable("Many large files are on their way just now; send the same request again.")
             if self._held[account] >= self._each:
                 raise Unavailable(
-                    f"This account is fetching {self._each} files just now; send the same request again."
+                    f"This account has {self._each} files on their way just now; send the same request again."
                 )
             self._held[account] += 1
         try:

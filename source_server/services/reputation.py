@@ -10,6 +10,7 @@ from source_server.domain.attempt import Origin, Verdict
 from source_server.domain.chunk import Chunk
 from source_server.domain.task import Task
 from source_server.domain.trust import CANARIES, must_quarantine
+from source_server.domain.validation import Distinct
 from source_server.services.live import LiveContainers
 from source_server.services.rates import Rates
 from source_server.stores.attempts import Stored
@@ -55,7 +56,7 @@ class Reputation:
             host, chunk = (result.origin.account, result.origin.host), chunks.get(result.chunk)
             if verdict in right and chunk is not None and _another_says_so(result, verdict, chunk, judged):
                 self._agreed(result, now)
-            elif verdict is Verdict.DISAGREED:
+            elif verdict is Verdict.DISAGREED and not _compares_programs(tasks[result.task]):
                 self._stores.hosts.disagreed(*host)
                 self._stores.accounts.disagreed(result.origin.account)
                 doubted.add(host)
@@ -101,6 +102,11 @@ class Reputation:
             if why is not None and self._stores.hosts.quarantine(record, now, why):
                 self._live.forget()
                 log.warning("host quarantined", extra={"host": record.host, "why": why})
+
+
+def _compares_programs(task: Task) -> bool:
+    """Whether its answers come from different variants: then a wrong one is the program's fault, not its host's."""
+    return task.validation.distinct is Distinct.VARIANT
 
 
 def _another_says_so(result: Stored, verdict: Verdict, chunk: Chunk, judged: Sequence[Judged]) -> bool:

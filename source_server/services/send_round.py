@@ -179,6 +179,8 @@ def _numbered(task: Task, begin: int) -> _Batch | None:
 
 
 def _require_ready(task: Task) -> None:
+    if task.reacts_to is not None:
+        raise Conflict(f"This is a reaction to the outcome of the task {task.reacts_to}: rerun that one.")
     if task.cancelled:
         raise Conflict("The task was cancelled: nothing of it runs again.")
     if task.state is TaskState.WAITING:

@@ -192,6 +192,7 @@ def candidate_of(result: Stored) -> Candidate:
         digest=result.digest,
         platform=result.platform,
         established=result.established,
+        variant=result.variant,
     )
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from source_server.domain import transitions as rules
 from source_server.domain.chunk import Chunk, Holder, Lease
 from source_server.domain.container import Container
-from source_server.domain.eligibility import Taker, bar
+from source_server.domain.eligibility import Taker, bar, open_variants
 from source_server.domain.pace import CLAIM_S, VALIDATOR_CLAIM, reckoned_s, room
 from source_server.domain.task import Task
 from source_server.domain.timing import lease_until
@@ -92,7 +92,8 @@ class Take:
         seen, width, barred = 0, 0.0, 0
         for attempt in range(STARTS):
             start = self._tools.dice.random()
-            limit = self._most(task) + (MARGIN if attempt or task.validation.checks else 0)
+            picky = task.validation.checks or task.job.variant_field is not None
+            limit = self._most(task) + (MARGIN if attempt or picky else 0)
             found = self._look(task, start, limit)
             if not found:
                 return hints.note(empty)
@@ -169,7 +170,8 @@ class Take:
 
     def _unbarred(self, task: Task, chunks: Sequence[Chunk]) -> list[Chunk]:
         taker, rule = self._asker.taker(task), task.validation
-        if not rule.checks and not any(one.failed or one.leases for one in chunks):
+        simple = not rule.checks and not task.job.variants and task.reacts_to is None
+        if simple and not any(one.failed or one.leases for one in chunks):
             return list(chunks)  # nothing can stand against it, whoever else is there
         crowd = self._asker.snapshot.crowd(task)
         return [one for one in chunks if bar(one, taker, rule, crowd) is None]
@@ -198,7 +200,7 @@ class Take:
         changes: list[tuple[Chunk, Chunk]] = []
         canaries = set[str]()
         for one, event in batch:
-            lease = self._new_lease(task, place=self.won + len(changes) + 1, now=now)
+            lease = self._new_lease(task, one, place=self.won + len(changes) + 1, now=now)
             try:
                 changes.append((one, event(one, lease)))
             except WrongState:
@@ -225,8 +227,9 @@ class Take:
             most = min(most, VALIDATOR_CLAIM - self.granted[task.id])
         return min(self.missing, max(most, 0 if self.won else 1))
 
-    def _new_lease(self, task: Task, *, place: int, now: datetime) -> Lease:
+    def _new_lease(self, task: Task, chunk: Chunk, *, place: int, now: datetime) -> Lease:
         container, taker = self._asker.container, self._asker.taker(task)
+        variants = open_variants(chunk, taker, task.validation) or list(taker.variants)
         return Lease(
             token=self._asker.token,
             container=container.id,
@@ -237,11 +240,12 @@ class Take:
             until=lease_until(now, timeout_s=task.job.timeout_s, place=place, beat_s=self._tools.beat_s),
             platform=taker.platform,
             established=taker.established,
+            variant=self._tools.dice.choice(variants) if variants else "",
         )
 
     def _who(self, task: Task) -> Hashable:
         """Whom "none of these may be taken" is remembered about: all containers that the same things bar."""
         rule = task.validation
         taker = self._asker.taker(task)
-        alike = rule.checks and rule.distinct is not Distinct.CONTAINER
+        alike = rule.checks and rule.distinct not in (Distinct.CONTAINER, Distinct.VARIANT)
         return task.id, replace(taker, container="") if alike else taker

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from source_server.domain.account import Account, Role
-from source_server.domain.refusal import BadInput, Conflict, NotFound
-from source_server.domain.task import MAX_JOB, BadAction, Job, Task, job_bytes, placeholders
+from source_server.domain.job import Job
+from source_server.domain.limits import Used
+from source_server.domain.notice import Notice
+from source_server.domain.refusal import BadInput, Conflict, NotFound, Unavailable
+from source_server.domain.task import Task, TaskState, Upload
 from source_server.domain.validation import Validation
+from source_server.domain.wish import Wish, require_sound, require_variants
+from source_server.services.append import OPEN
+from source_server.services.blobs import Blobs
+from source_server.services.depend import Depend
+from source_server.services.inputs import Inputs
+from source_server.services.reaction_reports import ReactionReport, ReactionReports
+from source_server.services.used import used_of
 from source_server.services.validate import companion
 from source_server.stores.database import Stores
+from source_server.stores.gate import AlreadyThere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,25 +31,18 @@ class TaskReport:
 
     task: Task
     chunks: Mapping[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """A task that somebody wants."""
-
-    name: str
-    job: Job
-    rows_per_chunk: int = 1
-    priority: int = 0
-    validation: Validation | None = None  #: None: the project's
-    validator: Job | None = None
+    used: Used | None = None  #: of its limits
+    notices: Sequence[Notice] = ()  #: the newest messages about it
+    reactions: Sequence[ReactionReport] = ()  #: to its outcomes, the newest last
 
 
 class Tasks:
     """What scientists ask for; everybody sees and changes only their own, an admin everything."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, inputs: Inputs | None = None) -> None:
         self._stores = stores
+        self._inputs = inputs or Inputs(Blobs(stores))
+        self._depend = Depend(stores)
 
     def own_projects(self, account: Account) -> list[str] | None:
         """The names of the caller's projects; None means every project (admins)."""
@@ -50,44 +54,108 @@ class Tasks:
         if owner is None or (owner != account.id and account.role is not Role.ADMIN):
             raise NotFound(f"There is no project {name} of yours.")
 
-    def add(self, account: Account, project: str, wish: Wish) -> Task:
-        """Make a waiting task without data yet; raises BadInput for a job that could never run.
+    def add(self, account: Account, project: str, wish: Wish) -> tuple[Task, bool]:
+        """Make a waiting task without data yet, and whether it is new: the same id and body again is the same task.
 
-        A wish without a rule for checking answers takes the project's.
+        A wish without a rule for checking answers takes the project's. Raises BadInput for a job that could never
+        run, Conflict for an id that stands for another task.
         """
         self.require_project(account, project)
-        _require_sound(wish)
-        of_project = self._stores.projects.find(project) if wish.validation is None else None
+        require_sound(wish)
+        task = self._made(account, project, wish)
+        self._depend.require_own(task.owner, task.after_tasks)
+        self._require_files(task)
+        try:
+            self._stores.tasks.add(task)
+            self._depend.require_no_circle(task)
+        except AlreadyThere:
+            task = self._same(account, wish, task.id)
+            self._depend.require_no_circle(task)  # its maker may have died before it looked
+            if task.validator is not None:
+                self._stores.tasks.ensure(
+                    companion(task, task.created)
+                )  # its maker may have died between the two
+            return task, False
+        if task.validator is not None:
+            self._stores.tasks.ensure(companion(task, task.created))
+        try:
+            # Now that the task names them they stay: had they been swept before that?
+            self._require_files(task)
+        except BadInput:
+            self._stores.tasks.close_gate(task.id)
+            raise
+        return task, True
+
+    def _require_files(self, task: Task) -> None:
+        named = (task.job, task.success, task.failure, task.after)
+        self._inputs.require(task.owner, [one for one in named if one is not None and one.inputs])
+
+    def _made(self, account: Account, project: str, wish: Wish) -> Task:
+        of_project = self._stores.projects.find(project)
         rule = wish.validation or (of_project.validation if of_project else None) or Validation()
         validator = wish.validator if wish.validation else (of_project.validator if of_project else None)
-        task = Task(
-            id=uuid.uuid4().hex[:16],
+        require_variants(wish.job, rule)
+        default = None if of_project is None else of_project.image
+        return Task(
+            id=wish.id or uuid.uuid4().hex[:16],
             project=project,
             owner=account.id,
             name=wish.name,
-            job=self._for_its_architecture(wish.job),
+            job=self._whole(wish.job, default),
             rows_per_chunk=wish.rows_per_chunk,
             priority=wish.priority,
             validation=rule,
-            validator=None if validator is None else self._for_its_architecture(validator),
+            validator=None if validator is None else self._whole(validator, default),
+            success=None if wish.success is None else self._whole(wish.success, default),
+            failure=None if wish.failure is None else self._whole(wish.failure, default),
+            after=None if wish.after is None else self._whole(wish.after, default),
+            max_failed=wish.max_failed,
+            after_tasks=wish.after_tasks,
+            limits=wish.limits,
+            counted=wish.limits is not None and wish.limits.counting,
+            notify=(of_project.notify if of_project else ()) if wish.notify is None else wish.notify,
+            open_ended=wish.open_ended,
+            sealed=wish.open_ended,
+            # Its rows come one after the other: what the first of them come to says nothing about the rest.
+            examined=wish.open_ended,
+            upload=Upload(id=OPEN, attempt=OPEN, complete=True) if wish.open_ended else None,
+            body_digest=wish.digest if wish.id else None,
+            origin=wish.origin,
             created=self._stores.clock.now(),
         )
-        if task.validator is not None:
-            # First: a task whose answers nobody could compare must not come into being.
-            self._stores.tasks.add(companion(task, task.created))
-        self._stores.tasks.add(task)
-        return task
 
-    def _for_its_architecture(self, job: Job) -> Job:
-        """The same job; it says on what its image runs, if the image is here."""
-        image = None if job.image is None else self._stores.images.find(job.image)
-        return job if image is None else replace(job, architecture=image.architecture)
+    def _same(self, account: Account, wish: Wish, task_id: str) -> Task:
+        found = self._stores.tasks.find(task_id)
+        if found is None:
+            raise Unavailable("The task of this id was removed at this moment; send the same request again.")
+        if found.owner != account.id and account.role is not Role.ADMIN:
+            raise Conflict(f"The id {task_id} is taken; choose another.")
+        if found.deleting is not None:
+            raise Conflict(f"The task {task_id} is being deleted; its id is free again in a few minutes.")
+        if wish.digest is None or found.body_digest != wish.digest:
+            raise Conflict(
+                f"The id {task_id} stands for another task already; choose another, or say the same."
+            )
+        return found
+
+    def _whole(self, job: Job, default_image: str | None) -> Job:
+        """The same job in the project's image, if it names none; it says on what its images run, if they are here."""
+        if job.image is None and not job.variants:
+            job = replace(job, image=default_image)
+        variants = tuple(replace(one, architecture=self._architecture(one.image)) for one in job.variants)
+        return replace(job, architecture=self._architecture(job.image), variants=variants)
+
+    def _architecture(self, image_id: str | None) -> str | None:
+        image = None if image_id is None else self._stores.images.find(image_id)
+        return None if image is None else image.architecture
 
     def get(self, account: Account, task_id: str) -> Task:
         """The task with this id; raises NotFound unless it is the caller's."""
         task = self._stores.tasks.find(task_id)
         if task is None or (task.owner != account.id and account.role is not Role.ADMIN):
             raise NotFound(f"There is no task {task_id} of yours.")
+        if task.deleting is not None:
+            raise NotFound(f"There is no task {task_id} of yours any more: it is being deleted.")
         return task
 
     def of(self, account: Account, project: str | None) -> list[Task]:
@@ -100,35 +168,51 @@ class Tasks:
     def report(self, task: Task) -> TaskReport:
         """The task with its chunks counted by state."""
         visible = task.upload is not None and task.upload.complete
-        return TaskReport(task=task, chunks=self._stores.chunks.counts(task.id) if visible else {})
+        return TaskReport(
+            task=task,
+            chunks=self._stores.chunks.counts(task.id) if visible else {},
+            used=None if task.limits is None else used_of(self._stores, task),
+            notices=self._stores.outbox.of_task(task.id) if task.notify else (),
+            reactions=ReactionReports(self._stores)(task),
+        )
 
     def start(self, account: Account, task_id: str) -> Task:
         """Start a waiting task; one that runs already stays as it is; raises Conflict without complete data."""
-        task = self._steerable(account, task_id)
+        task = self.steerable(account, task_id)
         if not task.sealed:
             raise Conflict(
                 "The task has no complete data yet: upload it with PUT /tasks/ID/chunks/UPLOAD first."
             )
-        self._stores.tasks.start(task_id, self._stores.clock.now())
+        if task.state is TaskState.WAITING:
+            self._depend.require_no_circle(task)
+            self._depend.start(task)
         return self.get(account, task_id)
 
     def pause(self, account: Account, task_id: str, *, paused: bool) -> Task:
         """Close or open the gate: a paused task hands nothing out, what runs goes on."""
-        self._steerable(account, task_id)
+        self.steerable(account, task_id)
         self._stores.tasks.set_paused(task_id, paused)
+        self._stores.reactions.set_paused(task_id, paused=paused)
         return self.get(account, task_id)
 
     def cancel(self, account: Account, task_id: str) -> Task:
-        """Close the task's gate for good; housekeeping sweeps its chunks. Raises Conflict when it is complete."""
-        self._steerable(account, task_id)
-        if not self._stores.tasks.close_gate(task_id):
+        """Close the task's gate for good; housekeeping sweeps its chunks. Raises Conflict when it is complete.
+
+        Of a complete task whose reactions have not ended it ends those; the outcome stays.
+        """
+        self.steerable(account, task_id)
+        ended = self._stores.tasks.close_gate(task_id)
+        if not ended and not self._stores.reactions.end(task_id, self._stores.clock.now()):
             raise Conflict("The task is complete already.")
         return self.get(account, task_id)
 
-    def _steerable(self, account: Account, task_id: str) -> Task:
+    def steerable(self, account: Account, task_id: str) -> Task:
+        """The task with this id; raises NotFound, and Conflict for one that goes with another."""
         task = self.get(account, task_id)
         if task.validates is not None:
             raise Conflict(f"This only compares answers of the task {task.validates}: steer that one.")
+        if task.reacts_to is not None:
+            raise Conflict(f"This is a reaction to the outcome of the task {task.reacts_to}: steer that one.")
         return task
 
     def ids(self, account: Account, task_id: str | None) -> list[str] | None:
@@ -144,21 +228,3 @@ class Tasks:
         if task_id is not None:
             return [self.get(account, task_id)]
         return self.of(account, project)
-
-
-def _require_sound(wish: Wish) -> None:
-    for job in (wish.job, wish.validator):
-        if job is not None and (size := job_bytes(job)) > MAX_JOB:
-            raise BadInput(f"action and env have together {size} bytes, more than {MAX_JOB}.")
-    try:
-        asked = placeholders(wish.job.action)
-        if wish.validator is not None and placeholders(wish.validator.action):
-            raise BadInput(
-                "A validator's action has no {field} placeholders: what it compares comes on stdin."
-            )
-    except BadAction as error:
-        raise BadInput(str(error)) from error
-    if asked and wish.rows_per_chunk > 1:
-        raise BadInput(
-            "An action with {field} placeholders needs rows_per_chunk 1: many rows come on stdin only."
-        )

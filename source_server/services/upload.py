@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import random
 import time
@@ -12,9 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from source_server.domain.chunk import Chunk
+from source_server.domain.job import Job
 from source_server.domain.refusal import BadInput, Conflict, Unavailable
 from source_server.domain.table import MAX_FIELDS, MAX_NAMES, Cut, Lines, Row, csv_rows, cut, jsonl_rows
-from source_server.domain.task import Task, TaskState, Upload, placeholders
+from source_server.domain.task import Task, TaskState, Upload
+from source_server.domain.wish import needed_fields
+from source_server.services.blobs import Blobs
+from source_server.services.inputs import Inputs
+from source_server.services.parquet import parquet_rows
 from source_server.stores.chunks import new_rev
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
@@ -25,7 +31,11 @@ BATCH = 1000  #: chunks stored in one go
 BATCH_BYTES = 4 * 1024 * 1024  #: or so many bytes of input
 QUIET = timedelta(seconds=60)  #: silence after which another attempt may take an unfinished upload's place
 
-READERS: dict[str, Callable[[Lines], Iterator[Row]]] = {"text/csv": csv_rows, "application/jsonl": jsonl_rows}
+READERS: dict[str, Callable[[Lines], Iterator[Row]]] = {
+    "text/csv": csv_rows,
+    "application/jsonl": jsonl_rows,
+    "application/vnd.apache.parquet": parquet_rows,
+}
 
 
 @dataclass
@@ -59,11 +69,23 @@ class _Seen:
 class ReceiveUpload:
     """Stores a streamed CSV or JSONL as the chunks of a waiting task."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, inputs: Inputs | None = None) -> None:
         self._stores = stores
+        self._inputs = inputs or Inputs(Blobs(stores))
 
-    def __call__(self, task: Task, upload_id: str, kind: str, raw: Iterable[bytes]) -> Upload:
-        """The upload as it stands; the same id and body again is the same upload. Raises BadInput or Conflict."""
+    def __call__(
+        self,
+        task: Task,
+        upload_id: str,
+        kind: str,
+        raw: Iterable[bytes],
+        *,
+        bytes_per_chunk: int | None = None,
+    ) -> Upload:
+        """The upload as it stands; the same id and body again is the same upload. Raises BadInput or Conflict.
+
+        With `bytes_per_chunk` a chunk has as many rows as fit into so many bytes, but never more than the task says.
+        """
         reader = READERS.get(kind)
         if reader is None:
             raise BadInput(f"The data must be {' or '.join(READERS)}, not {kind or 'without a type'}.")
@@ -72,7 +94,7 @@ class ReceiveUpload:
         attempt = self._begin(task, upload_id)
         try:
             self._stores.chunks.remove_other_uploads(task.id, attempt.attempt)
-            return self._receive(task, attempt, reader, raw)
+            return self._receive(task, attempt, reader, raw, bytes_per_chunk)
         except BaseException:
             self._abandon(task, attempt)
             raise
@@ -104,11 +126,21 @@ class ReceiveUpload:
         return attempt
 
     def _receive(
-        self, task: Task, attempt: Upload, reader: Callable[[Lines], Iterator[Row]], raw: Iterable[bytes]
+        self,
+        task: Task,
+        attempt: Upload,
+        reader: Callable[[Lines], Iterator[Row]],
+        raw: Iterable[bytes],
+        bytes_per_chunk: int | None,
     ) -> Upload:
         seen = _Seen(hashlib.sha256(), {})
         rows = seen.named(reader(Lines(self._alive(task, attempt, seen.body(raw)))))
-        cuts = cut(rows, rows_per_chunk=task.rows_per_chunk, needed=placeholders(task.job.action))
+        cuts = cut(
+            rows,
+            rows_per_chunk=task.rows_per_chunk,
+            needed=needed_fields(task.job),
+            bytes_per_chunk=bytes_per_chunk,
+        )
         for batch in _batches(cuts):
             self._store(task, attempt, batch)
             seen.chunks += len(batch)
@@ -141,12 +173,16 @@ class ReceiveUpload:
 
     def _store(self, task: Task, attempt: Upload, batch: list[Cut]) -> None:
         self._touch(task, attempt)
+        run = self._stores.removals.first_run(task.id)
+        made = [(new_chunk(task, attempt, one, run=run), one) for one in batch]
+        chunks = self._inputs.complete(task, made)
         try:
-            self._stores.chunks.add([_chunk(task, attempt, one) for one in batch])
+            self._stores.chunks.add(chunks)
         except AlreadyThere as error:
             raise Conflict(
                 "An earlier upload of this task is still being cleared away; send it again."
             ) from error
+        self._inputs.require_still(task, chunks)
 
     def _abandon(self, task: Task, attempt: Upload) -> None:
         try:
@@ -178,7 +214,8 @@ def _batches(cuts: Iterable[Cut]) -> Iterator[list[Cut]]:
         yield batch
 
 
-def _chunk(task: Task, attempt: Upload, one: Cut) -> Chunk:
+def new_chunk(task: Task, attempt: Upload, one: Cut, *, run: int = 0) -> Chunk:
+    """A chunk of the task's data; raises BadInput for a row that cannot be one. `run`: see `Removals.first_run`."""
     return Chunk(
         id=f"{task.id}.{one.n}",
         project=task.project,
@@ -187,12 +224,25 @@ def _chunk(task: Task, attempt: Upload, one: Cut) -> Chunk:
         r=random.random(),
         rev=new_rev(),
         upload=attempt.attempt,
+        run=run,
         replicas=task.validation.first_replicas,
         wanted=task.validation.first_replicas,
         input=one.text,
         rows=one.rows,
         first_row=one.first_row,
+        variant=_variant(task.job, one),
     )
+
+
+def _variant(job: Job, one: Cut) -> str | None:
+    """The variant that a row names for itself; raises BadInput for one that the job does not have."""
+    if job.variant_field is None:
+        return None
+    named = json.loads(one.text).get(job.variant_field)
+    if all(named != variant.name for variant in job.variants):
+        known = ", ".join(variant.name for variant in job.variants)
+        raise BadInput(f"Row {one.n + 1} names the variant {named!r}, which the job does not have ({known}).")
+    return str(named)
 
 
 def _repeated(upload: Upload, upload_id: str, raw: Iterable[bytes]) -> Upload:

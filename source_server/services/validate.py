@@ -124,12 +124,14 @@ class Validate:
         asked = self._find(task, chunk, majority=False)
         if asked is not None and _is_about(asked, chunk):
             return
-        # First: nobody would be given a chunk of a task that waits.
+        # First: nobody would be given a chunk of a task that waits, or is not there: its maker may have died.
+        self._stores.tasks.ensure(companion(task, task.created))
         self._stores.tasks.start(companion_id(task.id), self._stores.clock.now())
         text = self._question(chunk)
         try:
             if asked is None:
-                self._stores.chunks.add([_new(task, chunk, text)])
+                run = self._stores.removals.first_run(task.id)
+                self._stores.chunks.add([_new(task, chunk, text, run)])
             else:
                 self._stores.chunks.apply([(asked, replace(rules.rerun(asked, 1), input=text))])
         except AlreadyThere:
@@ -153,7 +155,7 @@ def _is_about(asked: Chunk, chunk: Chunk) -> bool:
     return (front.run, front.count) == (chunk.run, len(chunk.candidates))
 
 
-def _new(task: Task, chunk: Chunk, text: str) -> Chunk:
+def _new(task: Task, chunk: Chunk, text: str, run: int) -> Chunk:
     return Chunk(
         id=f"{companion_id(task.id)}.{chunk.n}",
         project=task.project,
@@ -162,5 +164,6 @@ def _new(task: Task, chunk: Chunk, text: str) -> Chunk:
         r=random.random(),
         rev=new_rev(),
         upload=UPLOAD,
+        run=run,
         input=text,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from source_server.domain.prospects import obstacle, quorum_shortage
+from source_server.domain.reactions import Reaction, companion, job_of
 from source_server.domain.task import Task, TaskState
+from source_server.domain.validation import Validation
 from source_server.services.live import LiveContainers, Snapshot
 from source_server.services.prospects import prospects_of
 from source_server.stores.database import Stores
@@ -49,6 +51,19 @@ def _missing(task: Task, there: Snapshot) -> Iterator[str]:
             yield shortage
     if task.validator is not None and not any(one.trusted for one in there.containers):
         yield "The validator runs only in a container that the operator labelled trusted, and none is live."
+    if there.containers:  # else all has been said
+        yield from _missing_for_reactions(task, there)
+
+
+def _missing_for_reactions(task: Task, there: Snapshot) -> Iterator[str]:
+    for reaction in Reaction:
+        if job_of(task, reaction) is not None:
+            one = companion(task, reaction, Validation(), None, task.created)
+            stopped = obstacle(prospects_of(one, there), one.validation)
+            if stopped is not None:
+                yield f"Nobody could run the job {reaction.value} now. " + " ".join(
+                    (stopped.says, *stopped.details)
+                )
 
 
 def _named(ids: Sequence[str], number: int) -> str:

@@ -14,6 +14,7 @@ from source_server.domain.facts import MANY, Explanation, Facts, Past, Queue
 from source_server.domain.refusal import NotFound
 from source_server.domain.task import Task, TaskState
 from source_server.domain.why import explain
+from source_server.services.depend import Depend
 from source_server.services.live import LiveContainers
 from source_server.services.prospects import for_chunk
 from source_server.services.turns import MOST_TASKS, Turns
@@ -37,6 +38,7 @@ class Why:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._depend = Depend(stores)
 
     def __call__(self, account: Account, chunk_id: str) -> Answer:
         """Why this chunk is not running, or what became of it; raises NotFound unless its task is the caller's."""
@@ -50,13 +52,21 @@ class Why:
 
     def _task(self, account: Account, chunk_id: str) -> Task:
         task = self._stores.tasks.find(chunk_id.rpartition(".")[0])
-        if task is None or (task.owner != account.id and account.role is not Role.ADMIN):
+        own = task is not None and (task.owner == account.id or account.role is Role.ADMIN)
+        if task is None or not own or task.deleting is not None:
             raise NotFound(f"There is no chunk {chunk_id} of yours.")
         return task
 
     def _facts(self, task: Task, chunk: Chunk, now: datetime) -> Facts:
         attempts, pseudonyms = self._history(chunk)
-        facts = Facts(chunk=chunk, task=task, now=now, attempts=attempts, pseudonyms=pseudonyms)
+        facts = Facts(
+            chunk=chunk,
+            task=task,
+            now=now,
+            attempts=attempts,
+            pseudonyms=pseudonyms,
+            waits_for=self._depend.standing(task).reasons if task.state is TaskState.WAITING else (),
+        )
         waits = chunk.state in OPEN_STATES and task.state is TaskState.RUNNING and not task.cancelled
         return self._surroundings(facts) if waits else facts
 

@@ -55,6 +55,16 @@ class Accounts:
         found = self._gate.find_one({"key_hash": key_hash})
         return None if found is None else _account(found)
 
+    def find(self, account_id: str) -> Account | None:
+        """The account with this id, or None."""
+        found = self._gate.find_one({"_id": account_id})
+        return None if found is None else _account(found)
+
+    def find_with_key(self, account_id: str) -> tuple[Account, str] | None:
+        """The account with this id and its key's hash; None where there is no such account, or it has no key."""
+        found = self._gate.find_one({"_id": account_id})
+        return None if found is None or not found.get("key_hash") else (_account(found), found["key_hash"])
+
     def find_by_name(self, name: str) -> Account | None:
         """The account of this name, or None."""
         found = self._gate.find_one({"name": name})

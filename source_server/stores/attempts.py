@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from pymongo.database import Database
@@ -23,6 +23,9 @@ from source_server.stores.gate import Document, Gate
 
 DIFFERENT_RESULTS = 2  #: most different results kept of one container for one run of a chunk
 DIFFERENT_ERRORS = 2  #: and errors for one lease
+STDERR_KEPT = (
+    1024  #: letters that are kept of what a good attempt wrote to stderr; of a failed one there is more
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Stored:
     platform: str = ""  #: of a result: see `same` of a quorum
     established: bool = False  #: of a result: whether its account had a long record of agreement
     canary: bool = False  #: of a result: it came under a lease that was only a test
+    variant: str = ""  #: of the job: in which of its images it was computed
 
 
 class Attempts:
@@ -64,6 +68,7 @@ class Attempts:
         "platform",
         "established",
         "canary",
+        "variant",
     )
 
     def __init__(self, database: Database[Document]) -> None:
@@ -145,6 +150,7 @@ class Attempts:
                 platform=one.get("platform", ""),
                 established=one.get("established", False),
                 canary=one.get("canary", False),
+                variant=one.get("variant", ""),
             )
             for one in documents
         ]
@@ -164,6 +170,8 @@ class Results(Attempts):
         self._gate.index(
             [("account", 1), ("host", 1), ("stored", 1)], name="unchecked", partialFilterExpression=unchecked
         )
+        brought = {"files.sha256": {"$exists": True}}
+        self._gate.index([("chunk", 1), ("_id", 1)], name="files", partialFilterExpression=brought)
         suspect = {"suspect": True}
         self._gate.index([("task", 1), ("_id", 1)], name="suspect", partialFilterExpression=suspect)
 
@@ -177,6 +185,11 @@ class Results(Attempts):
         if len(found) < limit:
             found += self._gate.find(query, self._shown(), sort=order, limit=limit - len(found))
         return self._stored({one["_id"]: one for one in found}.values())
+
+    def files(self, ids: Sequence[str]) -> dict[str, list[Document]]:
+        """id -> {name, sha256, bytes} of the files that came with each of these answers; those without are absent."""
+        found = self._gate.find({"_id": {"$in": list(ids)}}, {"files": 1})
+        return {one["_id"]: one["files"] for one in found if one.get("files")}
 
     def answers(self, ids: Sequence[str]) -> dict[str, str]:
         """id -> answer; those whose payload was dropped are absent."""
@@ -217,6 +230,11 @@ class Results(Attempts):
         """The whole documents by id, for the export."""
         return {document["_id"]: document for document in self._gate.find({"_id": {"$in": list(ids)}})}
 
+    def verdicts(self, chunk_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """(variant, verdict) of every answer to these chunks."""
+        found = self._gate.find({"chunk": {"$in": list(chunk_ids)}}, {"variant": 1, "verdict": 1})
+        return [(one.get("variant", ""), one["verdict"]) for one in found]
+
     def drop_payload(self, ids: Sequence[str]) -> None:
         """Forget the answers of duplicates that equal the accepted one; who gave them stays."""
         if ids:
@@ -233,14 +251,20 @@ def result_document(
     established: bool = False,
     unchecked: bool = False,
     self_test: str = "unknown",
+    variant: str = "",
 ) -> Document:
     """What is stored of an answer. `unchecked`: its task takes the first answer, with no second opinion.
 
-    `self_test`: of the container's sandbox, by the server's own record.
+    `self_test`: of the container's sandbox, by the server's own record. `variant`: of the job, where the lease that
+    says so has ended.
     """
+    shared = shared_fields(attempt, origin, chunk, now)
     return {
-        **shared_fields(attempt, origin, chunk, now),
+        **shared,
+        "variant": shared["variant"] or variant,
         "answer": attempt.stdout,
+        **({"files": [asdict(one) for one in attempt.files]} if attempt.files else {}),
+        **({"stderr_tail": attempt.stderr_tail[-STDERR_KEPT:]} if attempt.stderr_tail else {}),
         "platform": platform,
         "established": established,
         "self_test": self_test,
@@ -252,6 +276,14 @@ def result_document(
 def is_answer(attempt: Attempt) -> bool:
     """Whether the attempt is stored as a result, and not as an error."""
     return attempt.outcome is Outcome.OK
+
+
+def leased_variant(attempt: Attempt, origin: Origin, chunk: Chunk) -> str:
+    """The job's variant that the attempt's lease was for; empty where there is none, or the lease has ended."""
+    for lease in chunk.leases:
+        if lease.token == attempt.token and lease.container == origin.container:
+            return lease.variant
+    return ""
 
 
 def shared_fields(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:
@@ -266,6 +298,7 @@ def shared_fields(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime)
         "host": origin.host,
         "account": origin.account,
         "token": attempt.token,
+        "variant": leased_variant(attempt, origin, chunk),
         "runtime": attempt.runtime,
         "image": attempt.image,
         "started": attempt.started,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from source_server.domain.chunk import Candidate, Chunk, ChunkState, Failure, Holder, Lease
+from source_server.domain.chunk import Candidate, Chunk, ChunkFile, ChunkState, Failure, Holder, Lease
 from source_server.stores.gate import Document
 
 NO_INPUT = {"input": 0}  #: most reads do without
@@ -22,6 +22,8 @@ def _value(value: Any) -> Any:
         return value.value
     if isinstance(value, Holder):
         return holder_document(value)
+    if isinstance(value, ChunkFile):
+        return asdict(value)
     if isinstance(value, tuple):
         return [asdict(item) for item in value]
     return value
@@ -37,7 +39,13 @@ def difference(old: Chunk, new: Chunk) -> Document:
 
 def chunk_document(chunk: Chunk) -> Document:
     """How a chunk is stored."""
-    return {"_id": chunk.id, "rev": chunk.rev, **{name: _value(getattr(chunk, name)) for name in _FIELDS}}
+    named = {"has_files": True} if chunk.files or chunk.input_file else {}
+    return {
+        "_id": chunk.id,
+        "rev": chunk.rev,
+        **{name: _value(getattr(chunk, name)) for name in _FIELDS},
+        **named,
+    }
 
 
 def read_chunk(document: Document) -> Chunk:
@@ -49,4 +57,6 @@ def read_chunk(document: Document) -> Chunk:
     known["leases"] = tuple(Lease(**lease) for lease in known["leases"])
     known["candidates"] = tuple(Candidate(**candidate) for candidate in known["candidates"])
     known["failed"] = tuple(Failure(**failure) for failure in known["failed"])
+    known["files"] = tuple(ChunkFile(**file) for file in known.get("files", ()))
+    known["input_file"] = ChunkFile(**known["input_file"]) if known.get("input_file") else None
     return Chunk(id=document["_id"], rev=document["rev"], **known)

@@ -29,17 +29,23 @@ class Chunks:
         self._gate = Gate(database, "chunks")
 
     def ensure_indexes(self) -> None:
-        """The five that claims, heartbeats, expiry, limits of hosts and pauses after failures need, and no other."""
+        """Those that claims, heartbeats, expiry, limits of hosts, pauses after failures and the sweep of blobs need."""
         self._gate.index([("task", 1), ("state", 1), ("assigned", 1), ("r", 1)], name="claim")
         for part in ("token", "until", "host"):
             path = f"leases.{part}"
             self._gate.index([(path, 1)], name=part, partialFilterExpression={path: {"$exists": True}})
+        named = {"has_files": True}
+        self._gate.index([("task", 1), ("n", 1)], name="files", partialFilterExpression=named)
         delayed = {"state": ChunkState.DELAYED.value}
         self._gate.index([("task", 1), ("not_before", 1)], name="rested", partialFilterExpression=delayed)
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """Store new chunks; raises AlreadyThere if one of the ids exists."""
         self._gate.insert_many([chunk_document(chunk) for chunk in chunks])
+
+    def ensure(self, chunks: Sequence[Chunk]) -> None:
+        """Have these chunks, but for those that are there."""
+        self._gate.put_if_absent([chunk_document(chunk) for chunk in chunks])
 
     def read(
         self, ids: Iterable[str], *, with_input: bool = False, majority: bool = False
@@ -156,6 +162,11 @@ class Chunks:
         """Whether a majority's view of the task has a chunk in one of these states, of that upload attempt."""
         query = {"task": task, "state": {"$in": [state.value for state in states]}, "upload": upload}
         return bool(self._gate.find(query, {"_id": 1}, limit=1, majority=True))
+
+    def how_many_in(self, task: str, upload: str, states: Sequence[ChunkState], *, at_most: int) -> int:
+        """How many of its chunks a majority's view of the task has in these states, counting up to `at_most`."""
+        query = {"task": task, "state": {"$in": [state.value for state in states]}, "upload": upload}
+        return self._gate.count(query, limit=at_most, majority=True)
 
     def counts(self, task: str) -> dict[str, int]:
         """How many chunks of the task are in each state; states without one are absent."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from pymongo.database import Database
 
+from source_server.domain.account import BUILT_IN
 from source_server.domain.container import RATE_HALF_LIFE, Container, ContainerState, Host
 from source_server.stores.gate import Document, Gate
 
@@ -134,6 +135,7 @@ def _document(container: Container) -> Document:
 def _container(document: Document) -> Container:
     known = {name: value for name, value in document.items() if name not in ("_id", "key_hash")}
     known["host"] = Host(**known["host"])
+    known["trusted"] = known.get("trusted", False) or known["account"] == BUILT_IN
     known["state"] = ContainerState(known["state"])
     known["runtimes"] = tuple(known["runtimes"])
     known["projects"] = None if known.get("projects") is None else tuple(known["projects"])

@@ -57,6 +57,10 @@ class Errors(Attempts):
         """The error with this id, or None."""
         return self._gate.find_one({"_id": error_id})
 
+    def read(self, ids: Sequence[str]) -> dict[str, Document]:
+        """The errors with these ids, by id; unknown ids are absent."""
+        return {one["_id"]: one for one in self._gate.find({"_id": {"$in": list(ids)}})}
+
     def count(self, task: str, signature: str, *, limit: int) -> int:
         """How many errors of the task have this signature, counting up to `limit`."""
         return self._gate.count({"task": task, "signature": signature}, limit=limit)

@@ -143,11 +143,12 @@ class Gate:
         with translated():
             return self._durable.delete_many(query).deleted_count
 
-    def count(self, query: Filter, *, limit: int = 0) -> int:
+    def count(self, query: Filter, *, limit: int = 0, majority: bool = False) -> int:
         """How many documents match, counting up to `limit` (0: all)."""
         bound: dict[str, Any] = {"limit": limit} if limit else {}
+        source = self._majority if majority else self._durable
         with translated():
-            return self._durable.count_documents(query, **bound)
+            return source.count_documents(query, **bound)
 
     def distinct(self, field: str, query: Filter) -> list[Any]:
         """The distinct values of a field among the matching documents."""

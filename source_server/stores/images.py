@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
+from io import BufferedReader
 from typing import IO, Any, Protocol
 
 from gridfs import GridFSBucket, NoFile
 from pymongo.database import Database
 
 from source_server.domain.image import StoredImage
-from source_server.stores.gate import DURABLE, AlreadyThere, DatabaseUnavailable, Document, Gate, translated
-
-CHUNK = 1024 * 1024  #: bytes that are read and written in one go
+from source_server.stores.gate import DURABLE, AlreadyThere, Document, Gate, translated
+from source_server.stores.grid import PIECE, Content
 
 
 class Incoming(Protocol):
@@ -33,7 +32,7 @@ class Images:
         self._files = Gate(database, "image_files.files")
         self._chunks = Gate(database, "image_files.chunks")
         durable = database.with_options(write_concern=DURABLE)
-        self._bucket = GridFSBucket(durable, bucket_name="image_files", chunk_size_bytes=CHUNK)
+        self._bucket = GridFSBucket(durable, bucket_name="image_files", chunk_size_bytes=PIECE)
 
     @contextmanager
     def receiving(self, image_id: str) -> Iterator[tuple[Incoming, Any]]:
@@ -76,7 +75,7 @@ class Images:
         if found is None:
             return None
         image = _image(found)
-        return image, io.BufferedReader(_Content(self._chunks, found["file"], image.bytes), CHUNK)
+        return image, BufferedReader(Content(self._chunks, found["file"], image.bytes), PIECE)
 
     def remove(self, image_id: str) -> bool:
         """Forget an image; who reads it just now is cut off. False when it is not here."""
@@ -97,45 +96,6 @@ class Images:
     def _delete_file(self, file: Any) -> None:
         with translated(), suppress(NoFile):
             self._bucket.delete(file)
-
-
-class _Content(io.RawIOBase):
-    """A file of GridFS, one chunk in memory. The driver's own reader has 16 MB of them there, for each who reads."""
-
-    def __init__(self, chunks: Gate, file: Any, size: int) -> None:
-        self._chunks, self._file, self._size = chunks, file, size
-        self._at = 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is: a range begins anywhere."""
-        return True
-
-    def seek(self, pos: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go there."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + pos)
-        return self._at
-
-    def tell(self) -> int:
-        """Where it is."""
-        return self._at
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Up to the end of one chunk; raises DatabaseUnavailable when it is there no more."""
-        if self._at >= self._size:
-            return 0
-        number, skipped = divmod(self._at, CHUNK)
-        found = self._chunks.find_one({"files_id": self._file, "n": number}, {"data": 1})
-        if found is None:
-            raise DatabaseUnavailable("The image was removed while it was read.")
-        piece = bytes(found["data"])[skipped : skipped + len(buffer)]
-        buffer[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
 
 
 def _image(document: Document) -> StoredImage:

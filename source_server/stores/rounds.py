@@ -28,7 +28,13 @@ class Rounds:
         """
         ran = [TaskState.RUNNING.value, TaskState.COMPLETE.value]
         guard = {**same_rounds(task), "state": {"$in": ran}, "sealed": True, "cancelled": False}
-        change = {"round": _document(round_), "rounds": round_.number, **_RUNNING}
+        change = {
+            "round": _document(round_),
+            "rounds": round_.number,
+            **_RUNNING,
+            "reacting": False,
+            "reacted": None,
+        }
         return self._gate.update_one(guard, {"$set": change})
 
     def reopen(self, task_id: str) -> None:
@@ -62,7 +68,13 @@ class Rounds:
         self._gate.update_one(_in_hand(task_id, round_), {"$set": {"round": None}})
 
 
-_RUNNING = {"state": TaskState.RUNNING.value, "outcome": None, "ended": None}
+_RUNNING = {
+    "state": TaskState.RUNNING.value,
+    "outcome": None,
+    "ended": None,
+    "ends_as": None,
+    "ended_why": None,
+}
 
 
 def _in_hand(task_id: str, round_: Round) -> Document:

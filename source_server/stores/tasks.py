@@ -9,19 +9,41 @@ from typing import Any
 
 from pymongo.database import Database
 
+from source_server.domain.appending import Appended
+from source_server.domain.job import Job
+from source_server.domain.notice import Target
 from source_server.domain.project import Project
-from source_server.domain.requirements import Requirement
 from source_server.domain.rounds import Round, Which
 from source_server.domain.share import HALF_LIFE
-from source_server.domain.task import Job, Task, TaskOutcome, TaskState, Upload
+from source_server.domain.task import Task, TaskOutcome, TaskState, Upload
 from source_server.domain.validation import Comparison, Distinct, Same, Validation
+from source_server.stores.appends import read_appending
 from source_server.stores.gate import Document, Gate
+from source_server.stores.job_documents import job_document, read_job
+from source_server.stores.limit_documents import (
+    limits_document,
+    read_limits,
+    read_targets,
+    targets_document,
+)
 
 OFFERED = 500  #: tasks of one project on offer at the same time
-_UNREAD = ("job.action", "job.env", "validator.action", "validator.env", "fields", "round")
+JOBS = ("job", "validator", "success", "failure", "after")
+_READ_JOBS = ("job", "validator")  #: of what is on offer: what a container must have to fit
+_UNREAD = (
+    *(f"{job}.{part}" for job in _READ_JOBS for part in ("action", "env", "variants.action", "variants.env")),
+    *("success", "failure", "after", "fields", "round", "appending", "appended"),
+)
 _CONTENTS = dict.fromkeys(_UNREAD, 0)  #: what most readers of a task have no use for, and what makes it large
+_NOT_OFFERED = {**_CONTENTS, "job.result.schema": 0}  #: nor do claims look at answers
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
-CLAIMABLE = {"state": TaskState.RUNNING.value, "sealed": True, "paused": False, "cancelled": False}
+CLAIMABLE = {
+    "state": TaskState.RUNNING.value,
+    "sealed": True,
+    "paused": False,
+    "cancelled": False,
+    "ends_as": None,
+}
 
 
 class Projects:
@@ -58,6 +80,10 @@ class Projects:
         """How answers of its later tasks are checked; False when there is none of this name."""
         return self._gate.update_one({"_id": name}, {"$set": _rule_documents(validation, validator)})
 
+    def set_targets(self, name: str, targets: Sequence[Target]) -> None:
+        """Who is told about its later tasks."""
+        self._gate.update_one({"_id": name}, {"$set": {"notify": targets_document(targets)}})
+
     def change(self, name: str, **fields_: Any) -> bool:
         """Set these fields of the project; False when there is none of this name."""
         return self._gate.update_one({"_id": name}, {"$set": fields_})
@@ -74,7 +100,8 @@ class Projects:
 def _project(document: Document) -> Project:
     known = {name: value for name, value in document.items() if name != "_id"}
     known["validation"] = _validation(known["validation"]) if known.get("validation") else None
-    known["validator"] = _job(known["validator"]) if known.get("validator") else None
+    known["validator"] = read_job(known["validator"]) if known.get("validator") else None
+    known["notify"] = read_targets(known.get("notify"))
     return Project(id=document["_id"], **known)
 
 
@@ -95,6 +122,10 @@ class Tasks:
         """Store a new task; raises AlreadyThere."""
         self._gate.insert(_document(task))
 
+    def ensure(self, task: Task) -> None:
+        """Have the task, unless there is one of its id."""
+        self._gate.put_if_absent([_document(task)])
+
     def find(self, task_id: str) -> Task | None:
         """The task with this id, or None."""
         found = self._gate.find_one({"_id": task_id})
@@ -106,7 +137,7 @@ class Tasks:
 
     def of_projects(self, projects: Sequence[str] | None) -> list[Task]:
         """The tasks of these projects (None: of all), oldest first."""
-        query: dict[str, Any] = {"validates": None}
+        query: dict[str, Any] = {"validates": None, "reacts_to": None, "deleting": None}
         if projects is not None:
             query["project"] = {"$in": list(projects)}
         return [_task(document) for document in self._gate.find(query, sort=[("created", 1), ("_id", 1)])]
@@ -123,7 +154,7 @@ class Tasks:
         Of one project at most OFFERED: those first that are not paused and have the highest priority.
         """
         query = {name: value for name, value in CLAIMABLE.items() if name != "paused"}
-        few = self._gate.find(query, _CONTENTS, sort=[("started", 1)], limit=OFFERED + 1)
+        few = self._gate.find(query, _NOT_OFFERED, sort=[("started", 1)], limit=OFFERED + 1)
         found = few if len(few) <= OFFERED else self._fair(query, limit)
         return [_task(_without_contents(document)) for document in found]
 
@@ -134,7 +165,7 @@ class Tasks:
         order = [("paused", 1), ("priority", -1), ("started", 1)]
         found: list[Document] = []
         for name in projects:
-            found += self._gate.find({**query, "project": name}, _CONTENTS, sort=order, limit=each)
+            found += self._gate.find({**query, "project": name}, _NOT_OFFERED, sort=order, limit=each)
         return sorted(found, key=lambda task: task["started"] or _LONG_AGO)[:limit]
 
     def still_on_offer(self, ids: Sequence[str]) -> dict[str, Task]:
@@ -164,15 +195,23 @@ class Tasks:
         guard = {"_id": task_id, "state": TaskState.WAITING.value, "sealed": True, "cancelled": False}
         return self._gate.update_one(guard, {"$set": {"state": TaskState.RUNNING.value, "started": now}})
 
-    def complete(self, task: Task, outcome: TaskOutcome, now: datetime) -> bool:
+    def complete(self, task: Task, outcome: TaskOutcome, now: datetime, *, reacting: bool = False) -> bool:
         """Complete a task that is not complete yet; whether this call did. A cancelled one ends as cancelled only.
 
-        Not if a round has begun since the task was read: then its chunks have to be looked at anew.
+        Not if a round has begun since the task was read: then its chunks have to be looked at anew. `reacting`: a
+        reaction to this outcome is to follow.
         """
         cancelled = outcome is TaskOutcome.CANCELLED
-        guard: Document = {**same_rounds(task), "cancelled": cancelled}
+        guard: Document = {**same_rounds(task), "cancelled": cancelled, "deleting": None}
         guard["state"] = {"$ne": TaskState.COMPLETE.value} if cancelled else TaskState.RUNNING.value
-        change = {"state": TaskState.COMPLETE.value, "outcome": outcome.value, "ended": now}
+        change = {
+            "state": TaskState.COMPLETE.value,
+            "outcome": outcome.value,
+            "ended": now,
+            "reacting": reacting,
+        }
+        if task.notify:
+            change["told"] = False
         return self._gate.update_one(guard, {"$set": change})
 
     def mark_dealt(self, task_ids: Sequence[str]) -> None:
@@ -190,8 +229,8 @@ class Tasks:
         guard = {"_id": task_id, "state": TaskState.RUNNING.value, "examined": {"$ne": True}}
         change: Document = {"examined": True}
         if paused_why is not None:
-            change |= {"paused": True, "paused_why": paused_why}
-        return self._gate.update_one(guard, {"$set": change})
+            change |= {"paused": True, "paused_why": paused_why, "told": False}
+        return self._gate.update_one(guard, {"$set": change, "$inc": {"self_pauses": int("told" in change)}})
 
     def close_gate(self, task_id: str) -> bool:
         """Cancel: from here on nothing is handed out; False when the task is complete."""
@@ -242,10 +281,13 @@ def same_rounds(task: Task) -> Document:
 def _document(task: Task) -> Document:
     document = {**asdict(task), "_id": task.id}
     del document["id"]
-    for name in ("state", "outcome"):
+    for name in ("state", "outcome", "ends_as"):
         chosen = getattr(task, name)
         document[name] = None if chosen is None else chosen.value
-    return {**document, "job": _job_document(task.job), **_rule_documents(task.validation, task.validator)}
+    jobs = {name: job for name in JOBS if (job := getattr(task, name)) is not None}
+    document |= {name: job_document(job) for name, job in jobs.items()}
+    document |= {"limits": limits_document(task.limits), "notify": targets_document(task.notify)}
+    return {**document, **_rule_documents(task.validation, task.validator)}
 
 
 def _rule_documents(validation: Validation | None, validator: Job | None) -> Document:
@@ -254,46 +296,43 @@ def _rule_documents(validation: Validation | None, validator: Job | None) -> Doc
         chosen = {name: getattr(validation, name).value for name in ("distinct", "same", "comparison")}
         documents["validation"] = {**asdict(validation), **chosen}
     if validator is not None:
-        documents["validator"] = _job_document(validator)
+        documents["validator"] = job_document(validator)
     return documents
 
 
-def _job_document(job: Job) -> Document:
-    # A job's environment is a mapping of names that a scientist chose: values here, never keys.
-    return {**asdict(job), "env": [[name, value] for name, value in job.env.items()]}
-
-
 def _without_contents(document: Document) -> Document:
-    jobs = {name: document[name] for name in ("job", "validator") if document.get(name) is not None}
+    jobs = {name: document[name] for name in _READ_JOBS if document.get(name) is not None}
     emptied = {name: {**job, "action": (), "env": ()} for name, job in jobs.items()}
     return {**document, **emptied, "fields": ()}
 
 
 def _task(document: Document) -> Task:
     known = {name: value for name, value in document.items() if name != "_id"}
-    for name in ("job", "validator"):
-        known[name] = None if known.get(name) is None else _job(known[name])
+    for name in JOBS:
+        known[name] = None if known.get(name) is None else read_job(known[name])
+    known["after_tasks"] = tuple(known.get("after_tasks", ()))
+    known["appending"] = read_appending(known["appending"]) if known.get("appending") else None
+    known["appended"] = tuple(Appended(**one) for one in known.get("appended", ()))
     known["state"] = TaskState(known["state"])
     known["outcome"] = None if known["outcome"] is None else TaskOutcome(known["outcome"])
     known["round"] = None if known.get("round") is None else _round(known["round"])
     known["fields"] = tuple(known["fields"])
+    known["limits"], known["notify"] = read_limits(known.get("limits")), read_targets(known.get("notify"))
+    known["ends_as"] = TaskOutcome(known["ends_as"]) if known.get("ends_as") else None
     known["upload"] = None if known["upload"] is None else Upload(**known["upload"])
     if "validation" in known:
         known["validation"] = _validation(known["validation"])
     return Task(id=document["_id"], **known)
 
 
+def read_task(document: Document) -> Task:
+    """A stored task, read with all its fields."""
+    return _task(document)
+
+
 def _round(document: Document) -> Round:
     whole = {**document, "which": Which(document["which"]), "chunks": tuple(document["chunks"])}
     return Round(**whole)
-
-
-def _job(document: Document) -> Job:
-    requires = tuple(
-        Requirement(**{**one, "one_of": tuple(one["one_of"])}) for one in document.get("requires", ())
-    )
-    whole = {**document, "action": tuple(document["action"]), "env": dict(document["env"])}
-    return Job(**{**whole, "requires": requires})
 
 
 def _validation(document: Document) -> Validation:

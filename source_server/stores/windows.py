@@ -85,8 +85,12 @@ def _query(task: str, upload: str, state: ChunkState, assigned: Holder | None) -
 def _not_barred(taker: Taker, rule: Validation, crowd: Crowd) -> list[Document]:
     """What the database can check of `bar`. It never leaves out a chunk that may be taken; a test sees to that."""
     conditions: list[Document] = [{"leases.container": {"$ne": taker.container}}]
+    if taker.variants:
+        conditions.append({"variant": {"$in": [None, *taker.variants]}})
     if not rule.checks:
         return [*conditions, _not_failed_here(taker, crowd)]
+    if rule.distinct is Distinct.VARIANT:
+        return conditions
     for part in ("leases", "candidates"):
         conditions.append({part: {"$not": {"$elemMatch": _who(taker, rule.distinct)}}})
     return conditions
@@ -94,7 +98,8 @@ def _not_barred(taker: Taker, rule: Validation, crowd: Crowd) -> list[Document]:
 
 def _not_failed_here(taker: Taker, crowd: Crowd) -> Document:
     elsewhere = {"failed": {"$not": {"$elemMatch": {"account": taker.account, "host": taker.host}}}}
-    others = {(one.account, one.host) for one in crowd.takers} - {(taker.account, taker.host)}
+    beside = [one for one in crowd.takers if one.preferred or not taker.preferred]
+    others = {(one.account, one.host) for one in beside} - {(taker.account, taker.host)}
     if len(others) > MAX_LISTED:  # more than a chunk's failures can name
         return elsewhere
     everywhere = [

@@ -9,9 +9,18 @@ from flask import current_app, request
 from source_server.domain.account import Account, Role
 from source_server.domain.container import Container
 from source_server.services.accept import Accept
+from source_server.services.append import Append
 from source_server.services.assign import Assign
+from source_server.services.attempts import Attempts
 from source_server.services.beat import Beat
+from source_server.services.blob_tickets import BlobTickets
+from source_server.services.blobs import Blobs
+from source_server.services.calculate import Calculate
+from source_server.services.change_task import ChangeTask
 from source_server.services.claim import Claim
+from source_server.services.complete import Complete
+from source_server.services.delete import Delete
+from source_server.services.depend import Depend
 from source_server.services.enrol import Enrol
 from source_server.services.errors import ErrorQueue
 from source_server.services.examine import Examine
@@ -19,16 +28,23 @@ from source_server.services.export import Export
 from source_server.services.give_back import GiveBack
 from source_server.services.hosts import Hosts
 from source_server.services.images import Images
+from source_server.services.inputs import Inputs
+from source_server.services.intake import Intake
 from source_server.services.live import LiveContainers
 from source_server.services.look import Look
+from source_server.services.notices import Notices
 from source_server.services.people import People
 from source_server.services.projects import Projects
+from source_server.services.react import React
 from source_server.services.register import Register
 from source_server.services.releases import Releases
 from source_server.services.reputation import Reputation
 from source_server.services.rerun import Rerun
+from source_server.services.result_files import ResultFiles
 from source_server.services.send_round import SendRound
+from source_server.services.sessions import Sessions
 from source_server.services.settle_results import SettleResults
+from source_server.services.task_lists import TaskLists
 from source_server.services.tasks import Tasks
 from source_server.services.upload import ReceiveUpload
 from source_server.services.warnings import Warn
@@ -44,17 +60,33 @@ class Services:
     people: People
     enrol: Enrol
     images: Images
+    blobs: Blobs
+    blob_tickets: BlobTickets
+    inputs: Inputs
+    result_files: ResultFiles
     register: Register
     beat: Beat
     claim: Claim
     accept: Accept
+    complete: Complete
+    react: React
+    depend: Depend
+    attempts: Attempts
+    delete: Delete
     settle_results: SettleResults
     reputation: Reputation
     live: LiveContainers
     give_back: GiveBack
     projects: Projects
     tasks: Tasks
+    task_lists: TaskLists
+    change_task: ChangeTask
+    notices: Notices
     upload: ReceiveUpload
+    append: Append
+    calculate: Calculate
+    sessions: Sessions
+    intake: Intake
     assign: Assign
     export: Export
     look: Look

@@ -7,8 +7,9 @@ from typing import Annotated
 from flask import Blueprint, Response, jsonify, request
 from pydantic import AfterValidator, StringConstraints
 
-from source_server.web import wire
+from source_server.web import shapes, wire
 from source_server.web.access import services
+from source_server.web.openapi import Caller, described
 
 blueprint = Blueprint("enrolment", __name__)
 
@@ -42,6 +43,13 @@ class EnrolBody(wire.Lenient):
 
 
 @blueprint.post("/enrol")
+@described(
+    Caller.ANYONE,
+    body=EnrolBody,
+    answers={201: shapes.Enrolled},
+    refuses=(401, 403, 429),
+    example={"email": "ada@example.org", "host_name": "attic"},
+)
 def enrol() -> tuple[Response, int]:
     """Make a volunteer's account; its key is shown this once. Repeatable with a nonce."""
     body = wire.parse(EnrolBody, request.get_data())

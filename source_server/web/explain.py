@@ -9,13 +9,16 @@ from flask import Blueprint, Response, jsonify
 from source_server.domain.account import Role
 from source_server.domain.facts import Past
 from source_server.services.why import Answer
+from source_server.web import shapes
 from source_server.web.access import account_as, services
+from source_server.web.openapi import Caller, described
 from source_server.web.wire import instant
 
 blueprint = Blueprint("explain", __name__)
 
 
 @blueprint.get("/chunks/<chunk_id>/why")
+@described(Caller.SCIENTIST, answers={200: shapes.Why})
 def why(chunk_id: str) -> Response:
     """What keeps the chunk, or what became of it, and the last of its attempts."""
     account = account_as(Role.SCIENTIST)

@@ -9,39 +9,59 @@ from source_server.domain.refusal import BadInput
 from source_server.domain.rounds import Which
 from source_server.services.send_round import Sent
 from source_server.web import failure_answers as answers
+from source_server.web import failure_shapes as shapes
 from source_server.web import wire, wishes
 from source_server.web.access import account_as, services
+from source_server.web.openapi import Caller, described
+from source_server.web.paging import limit_query, page_limit
 
 blueprint = Blueprint("failures", __name__)
 
 PAGE = 100  #: errors, or groups, in one answer, unless asked otherwise
 LARGEST_PAGE = 1000
+LIMIT = limit_query(PAGE, LARGEST_PAGE)
 
 
 @blueprint.get("/errors")
+@described(
+    Caller.SCIENTIST,
+    answers={200: shapes.Failures},
+    query={"task": "Only this task's.", "after": "Goes on behind the error with this id.", "limit": LIMIT},
+    refuses=(404,),
+)
 def errors() -> Response:
     """The caller's failed attempts, `?task=` only one task's; `?after=ID` goes on behind that one."""
     account = account_as(Role.SCIENTIST)
     found = services().errors.page(
-        account, request.args.get("task"), after=request.args.get("after"), limit=_limit()
+        account,
+        request.args.get("task"),
+        after=request.args.get("after"),
+        limit=page_limit(PAGE, LARGEST_PAGE),
     )
     pseudonyms = services().look.pseudonyms(one["account"] for one in found)
     return jsonify(errors=[answers.error(one, pseudonyms) for one in found])
 
 
 @blueprint.get("/errors/groups")
+@described(
+    Caller.SCIENTIST,
+    answers={200: shapes.FailureGroups},
+    query={"task": "Whose: it has to be said.", "limit": LIMIT},
+    refuses=(404,),
+)
 def error_groups() -> Response:
     """The failures of `?task=` by signature, the most frequent first."""
     account = account_as(Role.SCIENTIST)
     task = request.args.get("task")
     if task is None:
         raise BadInput("Say which task's: ?task=ID.")
-    reports, total = services().errors.groups(account, task, limit=_limit())
+    reports, total = services().errors.groups(account, task, limit=page_limit(PAGE, LARGEST_PAGE))
     pseudonyms = services().look.pseudonyms(one.sample["account"] for one in reports if one.sample)
     return jsonify(groups=[answers.error_group(one, pseudonyms) for one in reports], total=total)
 
 
 @blueprint.get("/errors/<error_id>")
+@described(Caller.SCIENTIST, answers={200: shapes.Failure})
 def get_error(error_id: str) -> Response:
     """One failed attempt."""
     found = services().errors.get(account_as(Role.SCIENTIST), error_id)
@@ -49,6 +69,13 @@ def get_error(error_id: str) -> Response:
 
 
 @blueprint.post("/errors/requeue")
+@described(
+    Caller.SCIENTIST,
+    body=wishes.RequeueBody,
+    answers={200: shapes.Sent, 202: shapes.Sent},
+    refuses=(404, 409),
+    example={"task": "5f2a9c1d7e3b4a60"},
+)
 def requeue() -> tuple[Response, int]:
     """Give quarantined chunks another round: those named, those of one signature, or all of a task."""
     account = account_as(Role.SCIENTIST)
@@ -61,6 +88,13 @@ def requeue() -> tuple[Response, int]:
 
 
 @blueprint.post("/tasks/<task_id>/rerun")
+@described(
+    Caller.SCIENTIST,
+    body=wishes.RerunBody,
+    answers={200: shapes.Sent, 202: shapes.Sent},
+    refuses=(409,),
+    example={"which": "failed"},
+)
 def rerun(task_id: str) -> tuple[Response, int]:
     """Have chunks of a task computed anew: all, the quarantined, the suspect ones, or those named."""
     account = account_as(Role.SCIENTIST)
@@ -76,10 +110,3 @@ def _sent(sent: Sent) -> tuple[Response, int]:
 
 def _once(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
-
-
-def _limit() -> int:
-    text = request.args.get("limit", str(PAGE))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= LARGEST_PAGE):
-        raise BadInput(f"limit is a whole number from 1 to {LARGEST_PAGE}.")
-    return int(text)

@@ -6,13 +6,15 @@ from flask import Blueprint, Response, jsonify, request
 
 from source_server.domain.account import Role
 from source_server.web import failure_answers as answers
-from source_server.web import wire, wishes
+from source_server.web import shapes, wire, wishes
 from source_server.web.access import account_as, services
+from source_server.web.openapi import Caller, described
 
 blueprint = Blueprint("hosts", __name__)
 
 
 @blueprint.get("/hosts")
+@described(Caller.VOLUNTEER, answers={200: shapes.Hosts})
 def hosts() -> Response:
     """A volunteer's own hosts; all of them for an admin."""
     account = account_as(Role.VOLUNTEER)
@@ -22,6 +24,13 @@ def hosts() -> Response:
 
 
 @blueprint.post("/hosts/clear")
+@described(
+    Caller.OPERATOR,
+    body=wishes.ClearHostBody,
+    answers={200: shapes.Cleared},
+    refuses=(404,),
+    example={"account": "volunteer-5625d478", "host": "82daf70c-3c00-427f-add1-d17c323ad24d"},
+)
 def clear() -> Response:
     """End a host's quarantine."""
     account_as(Role.ADMIN)

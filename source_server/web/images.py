@@ -7,12 +7,25 @@ from contextlib import ExitStack
 from flask import Blueprint, Response
 
 from source_server.web.access import any_key, services
+from source_server.web.openapi import Caller, Key, Raw, described
 from source_server.web.streams import streamed
 
 blueprint = Blueprint("images", __name__)
 
 
 @blueprint.get("/images/<image_id>.tar")
+@described(
+    Caller.CONTAINER,
+    key=Key.EITHER,
+    answers={
+        200: Raw(types=("application/x-tar",), says="The archive, as `docker load` takes it."),
+        206: Raw(types=("application/x-tar",), says="The part that `Range` asks for."),
+        304: None,
+    },
+    refuses=(416,),
+    headers={"Range": "`bytes=N-` goes on behind N bytes.", "If-None-Match": "The `ETag` of what is there."},
+    answer_headers={"Dockercomp-Sha256": "The SHA-256 of the whole archive."},
+)
 def archive(image_id: str) -> Response:
     """The archive as a stream; ranges and conditions are honoured."""
     account = any_key()

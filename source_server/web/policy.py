@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from source_server.domain.task import Job
+from source_server.domain.job import Job
 from source_server.domain.validation import Comparison, Distinct, Same, Validation
 from source_server.web.wishes import ValidationBody
 

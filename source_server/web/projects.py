@@ -6,13 +6,22 @@ from flask import Blueprint, Response, jsonify, request
 
 from source_server.domain.account import Role
 from source_server.services.projects import Policy
-from source_server.web import answers, policy, wire, wishes
+from source_server.web import answers, policy, shapes, wire, wishes
 from source_server.web.access import account_as, services
+from source_server.web.limit_bodies import targets
+from source_server.web.openapi import Caller, described
 
 blueprint = Blueprint("projects", __name__)
 
 
 @blueprint.post("/projects")
+@described(
+    Caller.SCIENTIST,
+    body=wishes.ProjectBody,
+    answers={201: shapes.Project, 200: shapes.Project},
+    refuses=(409,),
+    example={"name": "sums"},
+)
 def add_project() -> tuple[Response, int]:
     """Make a project; the same name by the same account again is the same project, changed as the body says."""
     account = account_as(Role.SCIENTIST)
@@ -22,6 +31,7 @@ def add_project() -> tuple[Response, int]:
 
 
 @blueprint.patch("/projects/<project>")
+@described(Caller.SCIENTIST, body=wishes.PolicyBody, answers={200: shapes.Project}, example={"share": 2})
 def change_project(project: str) -> Response:
     """Change what the body names."""
     account = account_as(Role.SCIENTIST)
@@ -29,7 +39,15 @@ def change_project(project: str) -> Response:
     return jsonify(answers.project(services().projects.change(account, project, _policy(body))))
 
 
+@blueprint.get("/projects/<project>")
+@described(Caller.SCIENTIST, answers={200: shapes.Project})
+def get_project(project: str) -> Response:
+    """A project and its policy."""
+    return jsonify(answers.project(services().projects.get(account_as(Role.SCIENTIST), project)))
+
+
 @blueprint.get("/projects")
+@described(Caller.SCIENTIST, answers={200: shapes.Projects})
 def list_projects() -> Response:
     """The caller's projects; every one for an admin."""
     account = account_as(Role.SCIENTIST)
@@ -41,6 +59,8 @@ def _policy(body: wishes.PolicyBody) -> Policy:
         share=body.share,
         assigned_only=body.assigned_only,
         priority=body.priority,
+        image=body.image,
+        notify=None if body.notify is None else targets(body.notify),
         validation=None if body.validation is None else policy.validation(body.validation),
         validator=None if body.validation is None else policy.validator(body.validation),
     )

@@ -13,6 +13,7 @@ from source_server.domain.refusal import BadInput
 from source_server.release.shelf import INSTALLER, SUMS
 from source_server.services.releases import CURRENT
 from source_server.web.access import services
+from source_server.web.openapi import Caller, Raw, described
 from source_server.web.streams import streamed
 
 blueprint = Blueprint("releases", __name__)
@@ -22,12 +23,27 @@ _HOST = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f
 
 
 @blueprint.get("/install.sh")
+@described(
+    Caller.ANYONE,
+    answers={200: Raw(types=("text/x-shellscript",), says="The installer.")},
+    refuses=(400, 404),
+)
 def install_script() -> Response:
     """The installer of the current release, which knows this server and the release key."""
     return _installer(CURRENT)
 
 
 @blueprint.get("/releases/<version>/<name>")
+@described(
+    Caller.ANYONE,
+    answers={
+        200: Raw(types=("application/octet-stream", "text/plain", "text/x-shellscript"), says="The file."),
+        206: Raw(types=("application/octet-stream", "text/plain"), says="The part that `Range` asks for."),
+        304: None,
+    },
+    refuses=(400, 416),
+    headers={"Range": "`bytes=N-` goes on behind N bytes.", "If-None-Match": "The `ETag` of what is there."},
+)
 def release_file(version: str, name: str) -> Response:
     """One file of a release; ranges and conditions are honoured."""
     if name == INSTALLER:

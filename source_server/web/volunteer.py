@@ -15,15 +15,39 @@ from source_server.services.accept import Delivered
 from source_server.services.beat import require_life
 from source_server.services.register import Application, require_protocol
 from source_server.web import answers, wire
+from source_server.web import client_shapes as shapes
 from source_server.web.access import account_as, calling_container, services
 from source_server.web.errors import status_of
+from source_server.web.openapi import Caller, Key, described
 
 blueprint = Blueprint("volunteer", __name__)
+
+UUID = "0786b00e-7843-49fd-8aa9-25242fdfbfe5"  #: one of them, for the examples
+MOMENT = "2026-11-22T06:00:00.000Z"
+ATTEMPT: dict[str, Any] = {
+    "chunk": "5f2a9c1d7e3b4a60.12",
+    "run": 0,
+    "token": UUID,
+    "ticket": "TICKET",
+    "outcome": "ok",
+    "exit_code": 0,
+    "stdout": "42\n",
+    "started": MOMENT,
+    "ended": MOMENT,
+}
 
 IDLE_RETRY_S = 1  #: what a container without work is told to wait at first; it waits longer each time
 
 
 @blueprint.post("/containers")
+@described(
+    Caller.CONTAINER,
+    key=Key.ACCOUNT,
+    body=wire.RegisterBody,
+    answers={201: shapes.Registration},
+    refuses=(426,),
+    example={"protocol": 1, "id": UUID, "host": {"id": UUID}},
+)
 def register() -> tuple[Response, int]:
     """Register a client container under the account whose key is shown."""
     account = account_as(Role.VOLUNTEER)
@@ -47,6 +71,13 @@ def register() -> tuple[Response, int]:
 
 
 @blueprint.post("/heartbeat")
+@described(
+    Caller.CONTAINER,
+    body=wire.HeartbeatBody,
+    answers={200: shapes.Beat},
+    refuses=(410,),
+    example={"life": UUID, "beat": 7, "held": {UUID: 3}, "started": ["5f2a9c1d7e3b4a60.12"], "paused": False},
+)
 def heartbeat() -> Response:
     """Note a beat and answer what became of what the container holds."""
     container = calling_container()
@@ -64,6 +95,14 @@ def heartbeat() -> Response:
 
 
 @blueprint.post("/next")
+@described(
+    Caller.CONTAINER,
+    body=wire.NextBody,
+    answers={200: shapes.Claimed, 204: None},
+    refuses=(410,),
+    answer_headers={"Retry-After": "With 204: seconds to wait."},
+    example={"token": UUID, "want": 4},
+)
 def next_chunks() -> Response | tuple[str, int, dict[str, str]]:
     """Take attempts in, then hand chunks out."""
     container = calling_container()
@@ -73,11 +112,19 @@ def next_chunks() -> Response | tuple[str, int, dict[str, str]]:
     claimed = services().claim(container, body.token, body.want)
     if not claimed.granted and not results:
         return "", 204, {"Retry-After": "0" if claimed.again else str(IDLE_RETRY_S)}
-    archives = services().images.named(task.job.image for task in claimed.tasks.values())
-    return jsonify(answers.claimed(claimed, results, archives))
+    images = {claimed.tasks[one.chunk.task].job.in_variant(one.variant).image for one in claimed.granted}
+    archives = services().images.named(images)
+    inputs = services().inputs.of_tasks(claimed.tasks.values())
+    return jsonify(answers.claimed(claimed, results, archives, inputs))
 
 
 @blueprint.post("/add")
+@described(
+    Caller.CONTAINER,
+    body=wire.AddBody,
+    answers=dict.fromkeys((200, 400, 403, 404, 409), shapes.Added),
+    example={"results": [ATTEMPT]},
+)
 def add() -> tuple[Response, int]:
     """Take attempts in; with a single one, what became of it is also the status."""
     body = wire.parse(wire.AddBody, request.get_data())
@@ -90,6 +137,12 @@ def add() -> tuple[Response, int]:
 
 
 @blueprint.post("/release")
+@described(
+    Caller.CONTAINER,
+    body=wire.ReleaseBody,
+    answers={200: shapes.Released},
+    example={"chunks": ["5f2a9c1d7e3b4a60.14"]},
+)
 def release() -> Response:
     """Give leases back."""
     container = calling_container()
@@ -98,6 +151,7 @@ def release() -> Response:
 
 
 @blueprint.delete("/containers/<container_id>")
+@described(Caller.CONTAINER, answers={200: shapes.Released})
 def leave(container_id: str) -> Response:
     """Say goodbye."""
     container = calling_container()

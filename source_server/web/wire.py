@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from source_server.domain.refusal import BadInput
+from source_server.domain.timing import instant as instant
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_STDOUT = 256 * 1024
@@ -40,15 +41,22 @@ def _encodable(text: str) -> str:
     return text
 
 
-def matching(pattern: str, sentence: str) -> Callable[[str], str]:
-    """A validator with words of its own: people are not shown patterns."""
+@dataclass(frozen=True)
+class Matching:
+    """A validator with words of its own: people are not shown patterns, but `/openapi.json` is."""
 
-    def check(text: str) -> str:
-        if re.fullmatch(pattern, text) is None:
-            raise ValueError(sentence)
+    pattern: str
+    sentence: str
+
+    def __call__(self, text: str) -> str:
+        if re.fullmatch(self.pattern, text) is None:
+            raise ValueError(self.sentence)
         return text
 
-    return check
+
+def matching(pattern: str, sentence: str) -> Matching:
+    """Text of that form, or this sentence."""
+    return Matching(pattern, sentence)
 
 
 def no_nul(text: str) -> str:
@@ -89,7 +97,7 @@ Image = Annotated[
 class Strict(BaseModel):
     """What a scientist or an operator sends: unknown fields and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Lenient(BaseModel):
@@ -159,6 +167,14 @@ class HeartbeatBody(Lenient):
     cannot: dict[Name, Annotated[str, AfterValidator(_one_line)]] = Field(default_factory=dict, max_length=16)
 
 
+class FileBody(Lenient):
+    """A file that an attempt left in /out."""
+
+    name: Annotated[Text, StringConstraints(min_length=1, max_length=1024)]
+    sha256: Annotated[str, AfterValidator(matching(r"[0-9a-f]{64}", "must be a SHA-256 in small letters"))]
+    bytes: Whole
+
+
 class AttemptBody(Lenient):
     """One attempt, in `POST /add` and `POST /next`."""
 
@@ -176,6 +192,7 @@ class AttemptBody(Lenient):
     cpu_s: Annotated[float, Field(ge=0, le=1e12, strict=False, allow_inf_nan=False)] = 0.0
     runtime: Name = "process"
     image: Annotated[str, StringConstraints(max_length=500), AfterValidator(no_nul)] | None = None
+    files: Annotated[list[FileBody], Field(max_length=1000)] = []
 
 
 class NextBody(Lenient):
@@ -224,13 +241,6 @@ def read(shape: type[Shape], value: Any) -> Shape:
         return shape.model_validate(value)
     except ValidationError as error:
         raise BadInput(_sentence(error)) from error
-
-
-def instant(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC with milliseconds."""
-    if moment is None:
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _sentence(error: ValidationError) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, StringConstraints, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from source_server.web.requires import Requires
-from source_server.web.wire import ChunkId, Name, Strict, Text, Uuid, matching, no_nul
+from source_server.web.job_body import JobBody, JobImage, ProgramBody
+from source_server.web.limit_bodies import LimitsBody, NotifyBody
+from source_server.web.wire import ChunkId, Name, Strict, Text, Uuid, matching
 
 MOST_CHUNKS = 1000  #: chunks named in one request of a scientist
 
@@ -25,42 +28,7 @@ Slug = Annotated[
     ),
     AfterValidator(_not_reserved),
 ]
-Action = Annotated[
-    list[Annotated[str, StringConstraints(max_length=10_000), AfterValidator(no_nul)]],
-    Field(max_length=1000),
-]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
-Timeout = Annotated[float, Field(ge=0.001, le=30 * 86400, strict=False, allow_inf_nan=False)]
-
-
-_REGISTRY = r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(:[0-9]{1,5})?"
-_PATH = r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
-
-#: An image that jobs name: by its id, or as a registry's by its digest.
-JobImage = Annotated[
-    str,
-    StringConstraints(max_length=500),
-    AfterValidator(
-        matching(
-            rf"({_REGISTRY}{_PATH}@)?sha256:[0-9a-f]{{64}}",
-            "must be an image's id (sha256:...) or REGISTRY/NAME@sha256:..., with 64 hexadecimal digits; no tag",
-        )
-    ),
-]
-
-
-class ProgramBody(Strict):
-    """What is executed, and in which image."""
-
-    action: Action
-    image: JobImage | None = None
-    timeout_s: Timeout = 60.0
-
-    @model_validator(mode="after")
-    def _something(self) -> ProgramBody:
-        if not self.action and self.image is None:
-            raise ValueError("'action' must not be empty, unless 'image' brings a command of its own")
-        return self
 
 
 class ValidatorBody(ProgramBody):
@@ -90,7 +58,7 @@ class ValidationBody(Strict):
     quorum: Annotated[int, Field(ge=1, le=8)] = 1
     replicas: Annotated[int, Field(ge=1, le=16)] | None = None
     most: Annotated[int, Field(ge=1, le=16)] | None = None
-    distinct: Literal["account", "host", "container"] = "account"
+    distinct: Literal["account", "host", "container", "variant"] = "account"
     same: Literal["any", "arch", "cpu-family"] = "any"
     comparator: ComparatorBody = ComparatorBody()
     adaptive: bool = False
@@ -108,6 +76,34 @@ class ValidationBody(Strict):
         return self
 
 
+def _no_companion(name: str) -> str:
+    if "--" in name or name.endswith("-v"):
+        raise ValueError("must neither contain '--' nor end with '-v', which mark the server's own tasks")
+    return name
+
+
+#: The id of a task, chosen by who makes it (a commit's hash, a date).
+TaskId = Annotated[
+    str,
+    AfterValidator(
+        matching(
+            r"[A-Za-z0-9_][A-Za-z0-9_-]{0,47}", "must have 1 to 48 letters, digits, dashes and underscores"
+        )
+    ),
+    AfterValidator(_no_companion),
+]
+
+
+class ReactionBody(JobBody):
+    """A job that runs once when the outcome of a task is known."""
+
+    @model_validator(mode="after")
+    def _plain(self) -> ReactionBody:
+        if self.variants:
+            raise ValueError("a reaction runs in one image: 'image', and no 'variants'")
+        return self
+
+
 class PolicyBody(Strict):
     """`PATCH /projects/NAME`: what is named is changed."""
 
@@ -115,6 +111,8 @@ class PolicyBody(Strict):
     assigned_only: bool | None = None
     priority: Priority | None = None
     validation: ValidationBody | None = None
+    image: JobImage | None = None
+    notify: NotifyBody | None = None
 
 
 class ProjectBody(PolicyBody):
@@ -123,18 +121,77 @@ class ProjectBody(PolicyBody):
     name: Slug
 
 
-class TaskBody(ProgramBody):
-    """`POST /projects/NAME/tasks`."""
+class TaskBody(JobBody):
+    """`POST /projects/NAME/tasks`: the main job's fields, the other jobs, and what is to happen with the task.
 
+    The jobs may also stand together: {"jobs": {"main": {...}, "success": {...}, "failure": {...}, "after": {...}}}.
+    """
+
+    id: TaskId | None = None
+    """The task's id: the same id and body again is the same task."""
     name: Name | None = None
-    env: dict[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")],
-        Annotated[str, StringConstraints(max_length=10_000), AfterValidator(no_nul)],
-    ] = Field(default_factory=dict, max_length=200)
+    """For people; none: the project's."""
     rows_per_chunk: Annotated[int, Field(ge=1, le=100_000)] = 1
-    requires: Requires = Field(default_factory=dict)
+    """More than 1: rows come on stdin only."""
     priority: Priority = 0
+    """Among the tasks of its project: higher ones go first."""
     validation: ValidationBody | None = None
+    """How answers are checked; none: as the project says."""
+    success: ReactionBody | None = None
+    """Runs once when the task has succeeded."""
+    failure: ReactionBody | None = None
+    """Runs once when it has failed."""
+    after: ReactionBody | None = None
+    """Runs once behind either."""
+    max_failed: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Chunks that may be set aside without the task having failed."""
+    after_tasks: list[TaskId] = Field(default_factory=list, max_length=100)
+    """Tasks that have to succeed before this one starts."""
+    open_ended: bool = False
+    """Rows are added while it runs."""
+    limits: LimitsBody | None = None
+    """How far it may go."""
+    notify: NotifyBody | None = None
+    """Who is told when it is complete or pauses itself; none: whom the project names."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        said = handler(schema)
+        fields = handler.resolve_ref_schema(said)["properties"]
+        job = fields["after"]["anyOf"][0]
+        fields["jobs"] = {
+            "type": "object",
+            "properties": dict.fromkeys(("main", "success", "failure", "after"), job),
+            "required": ["main"],
+            "additionalProperties": False,
+            "description": "The jobs together, instead of the main job's fields and the others beside them.",
+        }
+        return said
+
+    @model_validator(mode="before")
+    @classmethod
+    def _jobs_apart(cls, body: Any) -> Any:
+        if not isinstance(body, dict) or "jobs" not in body:
+            return body
+        jobs = body["jobs"]
+        if not isinstance(jobs, dict) or not isinstance(jobs.get("main"), dict):
+            raise ValueError("'jobs' must be an object with the job 'main'")
+        others = {name: job for name, job in jobs.items() if name != "main"}
+        if unknown := others.keys() - {"success", "failure", "after"}:
+            raise ValueError(f"there is no job {min(unknown)!r}: jobs are main, success, failure and after")
+        rest = {name: value for name, value in body.items() if name != "jobs"}
+        if twice := rest.keys() & (jobs["main"].keys() | others.keys()):
+            raise ValueError(f"{min(twice)!r} is said twice, in 'jobs' and beside it")
+        return {**rest, **others, **jobs["main"]}
+
+
+class RowsBody(Strict):
+    """`POST /tasks/TASK/chunks`."""
+
+    rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
+    key: Annotated[Name, StringConstraints(max_length=100)] | None = None
 
 
 class RequeueBody(Strict):

@@ -1,5 +1,6 @@
 """The client's half of the protocol against the golden messages."""
 
+import base64
 import json
 import threading
 from datetime import datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client_container.blob import Blob, NamedBlob, Pass
 from client_container.connection import ServerConnection
 from client_container.failures import BadAnswer, LifeEnded, ProtocolTooOld
 from client_container.protocol import Archive, Attempt, Beat, Claim, Introduction, Job, Registration
@@ -32,8 +34,17 @@ class Answer(BaseHTTPRequestHandler):
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         message = self.server.message
-        self.server.heard = (self.command, self.path, self.headers, json.loads(body) if body else None)
-        said = b"" if message["response"] is None else json.dumps(message["response"]).encode()
+        plain = "request_base64" in message
+        self.server.heard = (
+            self.command,
+            self.path,
+            self.headers,
+            body if plain else json.loads(body) if body else None,
+        )
+        response = message.get("response")
+        said = b"" if response is None else json.dumps(response).encode()
+        if "response_base64" in message:
+            said = base64.b64decode(message["response_base64"])
         self.send_response(message["status"])
         for header, value in message.get("headers", {}).items():
             self.send_header(header, value)
@@ -42,7 +53,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(said)
 
-    do_POST = do_DELETE = answer
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
     def log_message(self, *_):
         pass
@@ -75,7 +86,13 @@ def attempts(name):
             for field in ("started", "ended")
         }
 
-    return [Attempt(**instants(result)).to_json() for result in golden(name)["request"].get("results", [])]
+    def files(result):
+        return {"files": tuple(NamedBlob(**file) for file in result.get("files", ()))}
+
+    return [
+        Attempt(**instants(result) | files(result)).to_json()
+        for result in golden(name)["request"].get("results", [])
+    ]
 
 
 def assert_heard(server, name, key):
@@ -182,6 +199,82 @@ def test_a_job_whose_image_comes_as_an_archive_says_how_big_it_is(peer):
     assert job.archive == Archive(sha256="9c" * 32, bytes=52428800)
 
 
+def test_a_claim_tells_the_files_of_the_job_and_of_each_chunk(peer):
+    server, connection = peer("next_files")
+    said = server.message["request"]
+
+    small, large = connection.next(member(), said["token"], said["want"]).chunks
+
+    assert small.job.files == (NamedBlob(name="code/fit.py", sha256="9c" * 32, bytes=4096),)
+    assert small.job.outputs == ("*.csv", "model/**")
+    assert (small.job.cpus, small.job.memory_mb, small.job.disk_mb) == (1.5, 512, 2048)
+    assert small.files == (NamedBlob(name="a.bin", sha256="5a" * 32, bytes=52428800),)
+    assert small.input_file is None and small.input
+    assert (large.files, large.input) == ((), "")
+    assert large.input_file == Blob(sha256="6b" * 32, bytes=1048576)
+
+
+def test_an_attempt_with_files_says_the_golden_message(peer):
+    server, connection = peer("add_files")
+
+    [delivery] = connection.add(member(), attempts("add_files"))
+
+    assert_heard(server, "add_files", "dcc_example")
+    assert delivery.stored
+
+
+def test_an_attempt_whose_files_the_server_lacks_is_told_from_one_that_it_refuses(peer):
+    server, connection = peer("add_files_first")
+
+    [delivery] = connection.add(member(), attempts("add_files_first"))
+
+    assert_heard(server, "add_files_first", "dcc_example")
+    assert (delivery.stored, delivery.status) == (False, 409)
+
+
+def blob_of(name):
+    chunk, run, token, ticket = golden(name)["request_headers"]["Dockercomp-Ticket"].split()
+    sha256 = golden(name)["path"].rpartition("/")[2]
+    return Blob(sha256=sha256, bytes=10), Pass(chunk=chunk, run=int(run), token=token, ticket=ticket)
+
+
+def assert_blob_heard(server, name):
+    method, path, headers, body = server.heard
+    expected = golden(name)
+    assert (method, path) == (expected["method"], expected["path"])
+    assert (body or b"") == base64.b64decode(expected["request_base64"])
+    assert headers["Authorization"] == "Bearer dcc_example"
+    assert expected["request_headers"].items() <= dict(headers).items()
+
+
+def test_a_blob_is_asked_for_from_a_byte_on_with_the_chunks_ticket(peer):
+    server, connection = peer("blob_get")
+    blob, proof = blob_of("blob_get")
+
+    with connection.blob(member(), blob.sha256, proof, start=4) as (begins, pieces):
+        assert (begins, b"".join(pieces)) == (4, b"456789")
+    assert_blob_heard(server, "blob_get")
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "received"),
+    [("blob_put_part", 0, 4), ("blob_put_last", 4, 10), ("blob_put_elsewhere", 6, 4)],
+)
+def test_a_part_of_a_blob_is_brought_and_the_answer_says_where_the_next_begins(peer, name, start, received):
+    server, connection = peer(name)
+    part = base64.b64decode(golden(name)["request_base64"])
+
+    assert connection.put_blob(member(), *blob_of(name), start, part) == received
+    assert_blob_heard(server, name)
+
+
+def test_how_much_of_a_blob_has_arrived_is_asked_with_the_chunks_ticket(peer):
+    server, connection = peer("blob_head")
+
+    assert connection.blob_received(member(), *blob_of("blob_head")) == 4
+    assert_blob_heard(server, "blob_head")
+
+
 def test_a_claim_that_brings_nothing_tells_how_long_to_wait(peer):
     server, connection = peer("next_nothing")
     said = server.message["request"]
@@ -265,6 +358,28 @@ def without(message, *path):
 def test_an_answer_that_lacks_a_needed_field_is_refused(path):
     with pytest.raises(BadAnswer):
         Claim.from_message(without(golden("next")["response"], *path), token="T")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("chunks", 0, "files", 0, "sha256"),
+        ("chunks", 0, "files", 0, "name"),
+        ("chunks", 1, "input_file", "bytes"),
+        ("jobs", "5f2a9c1d7e3b/main", "files", 0, "bytes"),
+    ],
+)
+def test_a_file_that_lacks_a_needed_field_is_refused(path):
+    with pytest.raises(BadAnswer):
+        Claim.from_message(without(golden("next_files")["response"], *path), token="T")
+
+
+def test_a_hash_that_is_none_is_refused():
+    message = golden("next_files")["response"]
+    message["chunks"][0]["files"][0]["sha256"] = "../../etc/passwd"
+
+    with pytest.raises(BadAnswer, match="hash"):
+        Claim.from_message(message, token="T")
 
 
 def test_unknown_fields_are_ignored():

@@ -3,29 +3,36 @@
 import json
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from client_container.launcher.files.cache import Look
+from client_container.launcher.files.slots import BadFile
 from client_container.launcher.jobs.door import Caller, Door
 from client_container.launcher.line import events
 from client_container.launcher.line.events import End, OutFile, output_data
 from client_container.launcher.line.wire import (
     EVENT_BYTES,
     REQUEST_BYTES,
+    Files,
     GivenChunk,
     GivenFile,
+    Keep,
     Kill,
     Manifest,
     Pull,
     Refusal,
     Run,
     Stats,
+    WantedFile,
     encode_frame,
     parse_request,
     read_frame,
     request_message,
 )
+from client_container.launcher.policy.policy import Policy
 from client_container.runtime.launcher_line import LauncherLine
 
 GOLDENS = Path(__file__).parent / "launcher-v1"
@@ -55,6 +62,20 @@ REQUESTS = {
     "pull": Pull(image=f"registry.example/fit@{IMAGE}", project="sums"),
     "pull_archive_needed": Pull(image=IMAGE, project="sums"),
     "pull_archive": Pull(image=IMAGE, file=FILE, project="sums"),
+    "run_files": replace(
+        RUN,
+        manifest=replace(MANIFEST, outputs=("*.csv", "model/**"), memory_mb=512, cpus=1.5, disk_mb=2048),
+        chunk=GivenChunk(id="5f2a9c1d7e3b.16", run=0, input="", input_file="6b" * 32),
+    ),
+    "files": Files(
+        want=(
+            WantedFile(sha256=FILE, bytes=4096),
+            WantedFile(sha256="5a" * 32, bytes=52428800),
+            WantedFile(sha256="6b" * 32, bytes=1048576),
+        ),
+        project="sums",
+    ),
+    "keep": Keep(sha256="5a" * 32, project="sums"),
 }
 
 
@@ -157,8 +178,37 @@ class GoldenJobs:
     def kill(self, slot, token):
         return True
 
+    def policy(self):
+        return Policy(projects=() if self.told[-1].get("code") == "not_allowed" else None)
 
-@pytest.mark.parametrize("name", ["run", "run_paused", "kill", "stats"])
+    @property
+    def cache(self):
+        return self
+
+    def look(self, slot, want, project):
+        return Look(**{name: self.told[-1][name] for name in ("here", "fetch", "wait")})
+
+    def keep(self, slot, sha256, project):
+        if "refused" in self.told[-1]:
+            raise BadFile(self.told[-1]["refused"])
+        return self.told[-1]["kept"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run",
+        "run_files",
+        "run_paused",
+        "kill",
+        "stats",
+        "files",
+        "files_not_allowed",
+        "keep",
+        "keep_no_room",
+        "keep_other_content",
+    ],
+)
 def test_the_door_answers_as_the_goldens_say(name):
     said = golden(name)
     stats = {key: value for key, value in golden("stats")["events"][0].items() if key != "event"}

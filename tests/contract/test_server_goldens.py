@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from release_parts import old_archive, tar
 
-from source_server.domain.task import BadAction, placeholders
+from source_server.domain.job import BadAction, placeholders
 from source_server.services.images import Images
 from source_server.web import wire
 
@@ -26,6 +26,9 @@ SHAPES = {
     "next_nothing": wire.NextBody,
     "add": wire.AddBody,
     "add_refused": wire.AddBody,
+    "next_files": wire.NextBody,
+    "add_files": wire.AddBody,
+    "add_files_first": wire.AddBody,
     "release": wire.ReleaseBody,
     "life_ended": wire.HeartbeatBody,
 }
@@ -64,6 +67,7 @@ def test_unknown_fields_of_a_newer_client_are_ignored(name: str) -> None:
 
 def test_every_golden_has_a_test_of_its_own_here() -> None:
     answered = {"leave", "too_old", "placeholders", "seeds"}
+    answered |= {"blob_get", "blob_head", "blob_put_part", "blob_put_last", "blob_put_elsewhere"}
 
     assert {path.stem for path in GOLDENS.glob("*.json")} == set(SHAPES) | answered
 

@@ -220,6 +220,22 @@ int main(int count, char **verbs)
 		mkdir("/tmp/folder", 0); symlink("/etc", "/tmp/link");
 	}
 	if (IS("linger")) { if (!fork()) { setsid(); if (*what) fill(what, 5); pause(); } puts("done"); }
+	if (IS("count")) {
+		char number[16] = "0";
+		int file = open("/checkpoint/n", O_RDONLY);
+		if (file >= 0) number[read(file, number, 15)] = 0;
+		int n = atoi(number);
+		snprintf(number, sizeof number, "%d", n + 1);
+		unlink("/checkpoint/n");
+		put("/checkpoint/n", number);
+		if (n < atoi(what)) sleep(60);
+		printf("%d\n", n);
+	}
+	if (IS("make")) {
+		int file = open(what, O_CREAT | O_WRONLY, 0600);
+		for (long left = count > 3 ? atol(verbs[3]) : 0; left > 0; left -= 65536) write(file, block, left < 65536 ? left : 65536);
+		puts("made");
+	}
 	if (IS("checkpoint")) {
 		show("/checkpoint/saved");
 		signal(SIGTERM, on_term);

@@ -188,9 +188,12 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 
 @contextmanager
-def server_for_containers(home: Path, gateway: str, *options: str) -> Iterator[Product]:
+def server_for_containers(
+    home: Path, gateway: str, *options: str, settings: dict[str, str] | None = None
+) -> Iterator[Product]:
     """A source server that containers reach at the bridge's gateway, and a scientist's key."""
     product = Product(home)
+    product.env.update(settings or {})
     product.address = f"http://{gateway}:{product.port}"
     product.env["DOCKERCOMP_SERVER"] = product.address
     product.run("dockercomp-server", "up", "--detach", "--bind", f"{gateway}:{product.port}", *options)

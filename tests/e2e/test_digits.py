@@ -32,7 +32,7 @@ def test_a_sweep_over_four_containers_gives_the_very_table_that_one_process_give
         grid = write_grid(product.home / "grid.csv")
         until(
             lambda: "4 live containers" in product.run("dockercomp", "status"),
-            seconds=90,
+            seconds=180,
             what="4 containers",
         )
 
@@ -41,7 +41,7 @@ def test_a_sweep_over_four_containers_gives_the_very_table_that_one_process_give
         watch(product, task)
         table = product.rows(task)
         expected = in_one_process(grid, image)
-        host = json.loads((product.home / "launcher" / "host.json").read_text())["id"]
+        host = json.loads((product.home / "built-in" / "launcher" / "host.json").read_text())["id"]
 
     settings = list(expected[0])[: -len(ANSWER)]
     # A container may have asked in the moment between the task's start and its turn: it holds what it took by then.

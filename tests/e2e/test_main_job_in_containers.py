@@ -27,7 +27,7 @@ def test_every_row_is_there_once_and_right_although_a_container_and_the_server_a
     image = built_image("pairs")
     with running("--beat-seconds", "2", "--containers", "4", "--image", image) as product:
         server = Server(product.address, read_key(Path(product.env["DOCKERCOMP_KEY_FILE"])))
-        until(lambda: live(server) >= 4, seconds=90, what="four containers that registered themselves")
+        until(lambda: live(server) >= 4, seconds=180, what="four containers that registered themselves")
         task = submit(product, server, image)
         deal = server.assign("sums")
         host = server.containers()[0]["host"]["id"]
@@ -77,6 +77,6 @@ def done(server: Server, task: str) -> int:
 def our_containers(
     engine: docker.DockerClient, host: str, *, everything: bool = False
 ) -> list[docker.models.containers.Container]:
-    """The containers of this host's launcher."""
-    label = f"dockercomp.host={host}"
-    return engine.containers.list(all=everything, filters={"label": label})
+    """The client containers of this host's launcher; with `everything` also dead ones, and those of jobs."""
+    labels = [f"dockercomp.host={host}", *([] if everything else ["dockercomp.kind=client"])]
+    return engine.containers.list(all=everything, filters={"label": labels}, ignore_removed=True)

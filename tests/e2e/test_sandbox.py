@@ -130,7 +130,7 @@ def test_files_come_in_by_hash_and_go_out_by_hash(host: Host) -> None:
 def test_a_file_that_is_not_there_refuses_the_chunk(host: Host) -> None:
     told = host.run("cat", files=[GivenFile(name="f", sha256="00" * 32)])
 
-    assert told.end["code"] == "bad_request"
+    assert told.end["code"] == "file_missing"
     assert host.run("cat").end["exit_code"] == 0
 
 

@@ -38,7 +38,7 @@ class Site:
         self.door = self.open_door()
         line = LauncherLine(host.slots.folder(0) / "launcher.sock")
         self.runtime = SandboxRuntime(
-            line, files=host.slots.folder(0) / "files", fetch=self.fetch, away_s=20.0
+            line, files=host.slots.folder(0) / "files", fetch=self.fetch, blobs=self, away_s=20.0
         )
 
     def open_door(self) -> Door:

@@ -1,210 +1,29 @@
 """The whole client, as a process of its own, against a small HTTP server that can also fail, hang and die."""
 
-import collections
 import contextlib
 import itertools
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-from client_container.runtime.process import JOB_UID, prepare_parent
-
-Request = collections.namedtuple("Request", "method path key body at")
-Reply = collections.namedtuple("Reply", "status message headers")
-HANG, CUT = object(), object()  #: instead of a reply: never answer; close the connection without one
-
-
-class Server:
-    """Speaks the protocol from memory. `rules` come first: functions of a request that may answer in its stead."""
-
-    def __init__(self):
-        self.heard, self.rules = [], []
-        self.waiting = collections.deque()  #: chunks to hand out
-        self.leases = {}  #: token -> list of chunks
-        self.stored = {}  #: chunk -> attempt
-        self.lives = 0
-        self.beat_s = 20.0
-        self.job = {
-            "image": None,
-            "action": ["/bin/sh", "-c", "cat"],
-            "env": {},
-            "timeout_s": 20.0,
-            "rows": None,
-        }
-        self.http = None
-        self.port = 0
-        self.released = threading.Event()
-        self.dead = False
-
-    def start(self):
-        self.dead = False
-        self.http = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.http.daemon_threads, self.http.peer = True, self
-        self.port = self.http.server_port
-        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
-
-    def stop(self):
-        self.dead = True  # connections that are open die at their next request
-        self.http.shutdown()
-        self.http.server_close()
-
-    def offer(self, *names, data="1"):
-        for n, name in enumerate(names):
-            self.waiting.append(
-                {
-                    "id": name,
-                    "n": n,
-                    "run": 0,
-                    "input": data,
-                    "job": "t/main",
-                    "ticket": f"ticket-{name}",
-                    "ends_in_s": 60,
-                }
-            )
-
-    def of(self, path):
-        return [request for request in self.heard if request.path.startswith(path)]
-
-    def answer(self, request):
-        if self.dead:
-            return CUT
-        self.heard.append(request)
-        for rule in self.rules:
-            reply = rule(request)
-            if reply is not None:
-                return reply
-        return self.usual(request)
-
-    def usual(self, request):
-        body = request.body
-        if request.path == "/containers":
-            self.lives += 1
-            message = {
-                "id": body["id"],
-                "life": str(uuid.uuid4()),
-                "key": f"key-{self.lives}",
-                "beat_s": self.beat_s,
-            }
-            return Reply(201, message, {})
-        if request.key != f"key-{self.lives}":
-            return Reply(401, {"error": "This key is not known."}, {})
-        if request.path == "/heartbeat":
-            return Reply(200, {"drop": [], "lost": [], "claim_again": [], "config": {}}, {})
-        if request.path == "/add":
-            return Reply(200, {"results": self.store(body["results"])}, {})
-        if request.path == "/next":
-            return self.claim(body)
-        return Reply(200, {"released": 0}, {})
-
-    def store(self, results):
-        for result in results:
-            assert result["ticket"] == f"ticket-{result['chunk']}"
-            self.stored[result["chunk"]] = result
-        return [{"chunk": result["chunk"], "stored": True} for result in results]
-
-    def claim(self, body):
-        answers = self.store(body.get("results", []))
-        if body["token"] not in self.leases:
-            count = min(body["want"], len(self.waiting))
-            self.leases[body["token"]] = [self.waiting.popleft() for _ in range(count)]
-        chunks = self.leases[body["token"]]
-        if not chunks and not answers:
-            return Reply(204, None, {"Retry-After": "0.2"})
-        return Reply(200, {"chunks": chunks, "jobs": {"t/main": self.job}, "results": answers}, {})
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def reply(self):
-        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        key = self.headers["Authorization"].removeprefix("Bearer ")
-        peer = self.server.peer
-        answer = peer.answer(
-            Request(self.command, self.path, key, json.loads(data) if data else None, time.monotonic())
-        )
-        if answer is HANG:
-            peer.released.wait(60)
-        if answer in (HANG, CUT):
-            self.close_connection = True
-            return
-        said = b"" if answer.message is None else json.dumps(answer.message).encode()
-        self.send_response(answer.status)
-        for header, value in answer.headers.items():
-            self.send_header(header, value)
-        if answer.status != 204:
-            self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    do_POST = do_DELETE = reply
-
-    def log_message(self, *_):
-        pass
-
-
-def until(condition, within_s=30):
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
+from fake_server import CUT, HANG, Reply, clients_of, served, spooled, until
 
 
 @pytest.fixture
 def server():
-    peer = Server()
-    peer.start()
-    yield peer
-    peer.released.set()
-    peer.stop()
-
-
-#: The jobs here are shell lines of all sorts, which a client allows only inside a container.
-AS_IN_A_CONTAINER = "from client_container import __main__ as it; it._in_container = lambda: True; it.main()"
+    with served() as peer:
+        yield peer
 
 
 @pytest.fixture
 def client(server, tmp_path):
-    """Starts clients of one home; whatever still runs at the end is killed."""
-    running = []
-
-    def start(**settings):
-        (tmp_path / "key").write_text("account-key")
-        env = {
-            "PATH": os.environ["PATH"],
-            "DOCKERCOMP_SERVER": f"http://127.0.0.1:{server.port}",
-            "DOCKERCOMP_KEY_FILE": str(tmp_path / "key"),
-            "DOCKERCOMP_HOME": str(tmp_path / "home"),
-            "DOCKERCOMP_ALLOW": "*",
-        }
-        with (tmp_path / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", AS_IN_A_CONTAINER, "--verbose"], env=env | settings, stderr=log
-            )
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-    if running and os.geteuid() == 0:  # a killed client leaves its folder for jobs in the temporary folder
-        prepare_parent(tmp_path / "home", uid=JOB_UID).rmdir()
-    print((tmp_path / "log").read_text() if (tmp_path / "log").exists() else "no log")
-
-
-def spooled(tmp_path):
-    return list((tmp_path / "home" / "spool").glob("*.json"))
+    with clients_of(server, tmp_path) as start:
+        yield start
 
 
 def command_lines(mark):

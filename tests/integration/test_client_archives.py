@@ -16,8 +16,9 @@ import pytest
 from release_parts import old_archive, tar
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from client_container.archives import TRIES, Archives
+from client_container.archives import Archives
 from client_container.connection import ServerConnection
+from client_container.download import TRIES
 from client_container.failures import BadAnswer, LifeEnded, Refused, ServerUnavailable
 from client_container.protocol import Archive, Job
 from source_server.services.images import Images

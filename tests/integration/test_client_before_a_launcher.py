@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from test_client_against_fake_server import Server, until
+from fake_server import Server, until
 
 from client_container.launcher.line.wire import REQUEST_BYTES, encode_frame, read_frame
 

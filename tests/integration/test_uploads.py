@@ -133,7 +133,7 @@ def test_a_server_that_wakes_after_another_attempt_was_sealed_hides_nothing_and_
     [
         ("application/jsonl", b'{"\\ud800": 1}\n', "lone surrogate"),
         ("text/csv", b'a\n"' + b"x\n" * 600_000 + b'"\n', "larger than"),
-        ("text/csv", b"a\n" + b"0123456789\n" * 20_000, "more than 65536"),
+        ("text/csv", b"a\n" + b"0123456789\n" * 120_000, "more than 2097152"),
     ],
 )
 def test_what_would_fill_the_servers_memory_or_break_its_columns_is_refused(

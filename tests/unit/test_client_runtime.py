@@ -1,27 +1,31 @@
 """The process runtime on real child processes."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from client_container.allow_list import AllowList, parse_allow_list
 from client_container.protocol import Chunk, Job
-from client_container.runtime import Halt, HostBroken, JobHalted
+from client_container.runtime import Halt, HostBroken, JobHalted, checkpoints
+from client_container.runtime.checkpoints import Checkpoints
 from client_container.runtime.contract import STDERR_BYTES, STDOUT_BYTES
 from client_container.runtime.process import JOB_UID, ProcessRuntime, prepare_parent
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
+ASKED = {"memory_mb": 40, "disk_mb": 2, "cpus": 1.5}
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give jobs another uid")
 
 
-def chunk(*action, data="{}", env=None, timeout_s=20.0, rows=None, image=None):
-    job = Job(id="t/main", image=image, action=action, env=env or {}, timeout_s=timeout_s, rows=rows)
+def chunk(*action, data="{}", env=None, timeout_s=20.0, rows=None, image=None, **job):
+    job = Job(id="t/main", image=image, action=action, env=env or {}, timeout_s=timeout_s, rows=rows, **job)
     return Chunk(id="a.1", run=0, input=data, job=job, ticket="x", token="T")
 
 
@@ -40,7 +44,13 @@ def runtime(tmp_path):
 
 @pytest.fixture
 def run(runtime):
-    return lambda work, **settings: runtime(**settings).execute(work, Halt())
+    def to_the_end(work, **settings):
+        made = runtime(**settings)
+        execution = made.execute(work, Halt())
+        made.reported(work)
+        return execution
+
+    return to_the_end
 
 
 def alive(pid):
@@ -121,6 +131,19 @@ def test_the_environment_is_clean(run, monkeypatch):
 
 def test_a_fraction_of_a_processor_is_one_thread(run):
     assert run(shell("echo $OMP_NUM_THREADS"), cpus=0.25).stdout == "1\n"
+
+
+def test_what_a_job_asked_for_bounds_it(run):
+    work = shell(
+        'sleep 0.3; head -c 9000000 /dev/zero > "$DOCKERCOMP_OUT/f"',
+        **ASKED,
+    )
+
+    execution = run(work, cpus=4.0)
+
+    assert execution.outcome == "failed" and execution.exit_code == 128 + 25  # the shell's word for SIGXFSZ
+    told = run(shell("sleep 0.3; ulimit -d; ulimit -f; echo $OMP_NUM_THREADS", **ASKED), cpus=4.0).stdout
+    assert told.split() == [str(40 * 1024), str(2 * 2**20 // 512), "1"]
 
 
 def test_the_job_has_a_folder_of_its_own_that_is_gone_afterwards(run, tmp_path):
@@ -405,3 +428,119 @@ def test_what_a_killed_client_left_behind_is_swept_at_the_next_start(tmp_path):
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+def outputs(script, *patterns, **rest):
+    return shell(f'cd "$DOCKERCOMP_OUT"; {script}', outputs=patterns, **rest)
+
+
+def contents(execution):
+    return {file.name: (execution.folder / file.sha256).read_bytes() for file in execution.files}
+
+
+def test_files_that_the_job_asked_for_are_taken_out_before_its_folder_goes(run, tmp_path):
+    execution = run(outputs("mkdir -p a/b; echo 1 > a/b/c; echo 2 > d; echo 3 > .progress", "a/**", "*"))
+
+    assert contents(execution) == {"a/b/c": b"1\n", "d": b"2\n"}
+    assert {path.name for path in tmp_path.iterdir()} == {"outbox"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ln -s /etc/passwd f",
+        "ln -s /etc d; ln -s d/passwd f",
+        "ln $HOME/../in/chunk.json f",
+        "mkfifo f",
+        'ln -s "$DOCKERCOMP_IN" f',
+        "mkdir f",
+        r"""touch "$(printf 'a\nb')" """,
+    ],
+)
+def test_what_is_no_plain_file_is_left_out_and_said(run, script):
+    execution = run(outputs(f"{script} || exit 9; echo good > g", "**", data='{"secret": 1}'))
+
+    assert execution.outcome == "ok" and contents(execution) == {"g": b"good\n"}
+
+
+def test_a_flood_of_files_is_bounded(run):
+    execution = run(outputs("i=0; while [ $i -lt 1200 ]; do : > f$i; i=$((i+1)); done", "**"))
+
+    assert execution.outcome == "ok" and len(execution.files) == 1000
+    assert "Left out of /out" in execution.stderr_tail and "and 197 more" in execution.stderr_tail
+
+
+def test_what_is_larger_than_the_job_said_is_left_out(run):
+    script = "for i in 1 2 3; do head -c 700000 /dev/zero > f$i; done"
+
+    execution = run(outputs(script, "**", disk_mb=1))
+
+    assert [file.name for file in execution.files] == ["f1"] and "f2 (too big)" in execution.stderr_tail
+
+
+def test_a_process_that_escaped_may_write_on_and_what_is_taken_has_its_hash(run):
+    script = "setsid timeout 3 sh -c 'while :; do echo more >> f; done' >/dev/null 2>&1 & while [ ! -s f ]; do :; done"
+
+    execution = run(outputs(script, "f"))
+
+    [file] = execution.files
+    data = (execution.folder / file.sha256).read_bytes()
+    assert (hashlib.sha256(data).hexdigest(), len(data)) == (file.sha256, file.bytes)
+
+
+def kept(runtime, work):
+    """Run it until it is halted, once it wrote its checkpoint."""
+    halt, parent = Halt(), runtime._parent
+    before = len(list(parent.glob("checkpoints/*/*")))
+
+    def end():
+        _wait_for(lambda: len(list(parent.glob("checkpoints/*/*"))) > before)
+        halt.set()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(JobHalted):
+        runtime.execute(work, halt)
+    ending.join()
+    return list(parent.glob("checkpoints/*/*"))
+
+
+def _wait_for(condition, within_s=20):
+    deadline = time.monotonic() + within_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_a_checkpoint_is_kept_for_the_same_run_of_the_same_chunk_until_it_is_reported(runtime):
+    first, work = (
+        runtime(),
+        shell('cat "$DOCKERCOMP_CHECKPOINT"/n; echo 7 > n; mv n "$DOCKERCOMP_CHECKPOINT/n"; sleep 60'),
+    )
+    assert kept(first, work)
+    quick = shell('cat "$DOCKERCOMP_CHECKPOINT"/n || echo none')
+
+    again = runtime()
+    assert again.execute(replace(quick, run=1), Halt()).stdout == "none\n"
+    assert again.execute(replace(quick, id="a.2"), Halt()).stdout == "none\n"
+    assert again.execute(quick, Halt()).stdout == "7\n"
+    assert again.execute(quick, Halt()).stdout == "7\n", "nobody said that it was reported"
+    again.reported(quick)
+
+    assert again.execute(quick, Halt()).stdout == "none\n"
+
+
+def test_checkpoints_are_swept_when_they_are_old_or_too_many_or_too_big(runtime, monkeypatch, tmp_path):
+    work = shell('head -c 100000 /dev/zero > n; mv n "$DOCKERCOMP_CHECKPOINT/n"; sleep 60')
+    for n in range(4):
+        kept(runtime(), replace(work, id=f"a.{n}"))
+    monkeypatch.setattr(checkpoints, "MOST", 3)
+    Checkpoints(tmp_path / "checkpoints", uid=None).sweep()
+    assert len(list(tmp_path.glob("checkpoints/*"))) == 3
+    monkeypatch.setattr(checkpoints, "MOST_BYTES", 250_000)
+    Checkpoints(tmp_path / "checkpoints", uid=None).sweep()
+    assert len(list(tmp_path.glob("checkpoints/*"))) == 2
+
+    later = time.time() + checkpoints.KEPT_S + 10
+    Checkpoints(tmp_path / "checkpoints", uid=None, clock=lambda: later).sweep()
+
+    assert not list(tmp_path.glob("checkpoints"))

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client_container.blob import NamedBlob
 from client_container.protocol import Attempt
 from client_container.spool import KEPT_ASIDE, Spool
 
@@ -15,8 +17,12 @@ NOW = datetime(2026, 11, 22, 6, tzinfo=timezone.utc)
 EVERYTHING = {"most": 10_000, "most_bytes": 1 << 30}
 
 
-def attempt(n, stdout="3\n"):
+def attempt(n, stdout="3\n", files=()):
     return Attempt(
+        files=tuple(
+            NamedBlob(name=f"f{place}", sha256=sha256(content), bytes=len(content))
+            for place, content in enumerate(files)
+        ),
         chunk=f"t.{n}",
         run=0,
         token="T",
@@ -32,6 +38,10 @@ def attempt(n, stdout="3\n"):
         runtime="process",
         image=None,
     )
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 def opened(folder, limit_bytes=1 << 20):
@@ -197,3 +207,97 @@ def test_a_client_killed_while_writing_loses_nothing_that_was_put(tmp_path, afte
     assert taken[:put] == [f"t.{n}" for n in range(put)]
     assert len(taken) <= put + 1
     assert not list(tmp_path.glob("*.tmp")) and not list((tmp_path / "broken").iterdir())
+
+
+@pytest.fixture
+def box(tmp_path):
+    """The spool's folder, a folder where runtimes leave files, and a way to put an attempt with such files."""
+
+    class Box:
+        folder, outbox = tmp_path / "spool", tmp_path / "files"
+
+        def put(self, spool, n, *contents):
+            self.outbox.mkdir(exist_ok=True)
+            for content in contents:
+                (self.outbox / sha256(content)).write_bytes(content)
+            spool.put(attempt(n, files=contents), self.outbox)
+
+        def files(self):
+            return {path.read_bytes() for path in (self.folder / "files").iterdir()}
+
+    return Box()
+
+
+def test_an_attempt_waits_for_its_files_and_they_for_it(box):
+    spool = opened(box.folder)
+    box.put(spool, 1, b"one", b"two")
+    box.put(spool, 2)
+
+    assert chunks(spool.take(**EVERYTHING)) == ["t.2"]
+    parcel = spool.take_loaded()
+    assert (parcel.chunk, len(parcel.files), spool.take_loaded()) == ("t.1", 2, None)
+    assert spool.file(sha256(b"one")).read_bytes() == b"one" and not list(box.outbox.iterdir())
+    spool.unloaded(parcel)
+    [(parcel, data)] = spool.take(**EVERYTHING)
+    assert [file["name"] for file in json.loads(data)["files"]] == ["f0", "f1"]
+    spool.stored(parcel)
+
+    assert box.files() == set()
+
+
+def test_after_a_crash_attempts_have_their_files_and_files_of_nobody_are_gone(box):
+    box.put(opened(box.folder), 1, b"one")
+    (box.folder / "files" / sha256(b"nobody's")).write_bytes(b"nobody's")
+
+    again = opened(box.folder)
+
+    parcel = again.take_loaded()
+    assert parcel.chunk == "t.1" and parcel.proof.header == "t.1 0 T x"
+    assert box.files() == {b"one"}
+
+
+def test_a_file_that_two_attempts_have_stays_until_both_are_stored(box):
+    spool = opened(box.folder)
+    box.put(spool, 1, b"same")
+    box.put(spool, 2, b"same", b"other")
+    first, second = spool.take_loaded(), None
+    spool.unloaded(first)
+    second = spool.take_loaded()
+    [(taken, _)] = spool.take(**EVERYTHING)
+
+    spool.stored(taken)
+    assert box.files() == {b"same", b"other"}
+    spool.unloaded(second)
+    [(taken, _)] = spool.take(**EVERYTHING)
+    spool.refuse(taken, "no")
+    assert box.files() == set()
+
+
+def test_files_count_for_the_bound(box):
+    spool = opened(box.folder, limit_bytes=100_000)
+    box.put(spool, 1, bytes(90_000))
+    assert not spool.full
+    box.put(spool, 2, bytes(20_000))
+
+    assert spool.full and opened(box.folder, limit_bytes=100_000).full
+
+
+def test_an_attempt_whose_files_cannot_be_brought_is_told_as_an_error_without_them(box):
+    spool = opened(box.folder, limit_bytes=10_000)
+    box.put(spool, 1, bytes(20_000))
+    assert spool.full
+
+    spool.instead(spool.take_loaded(), outcome="output_limit", stdout="")
+
+    assert not spool.full and box.files() == set()
+    [(_, data)] = opened(box.folder).take(**EVERYTHING)
+    assert json.loads(data)["outcome"] == "output_limit" and "files" not in json.loads(data)
+
+
+def test_an_attempt_whose_files_are_not_there_is_not_kept_at_all(box):
+    spool = opened(box.folder)
+
+    with pytest.raises(OSError):
+        spool.put(attempt(1, files=[b"lost"]), box.folder)
+
+    assert spool.take_loaded() is None and not list(box.folder.glob("*.json"))

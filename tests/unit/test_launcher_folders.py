@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from client_container.launcher.files.cache import Cache
+from client_container.launcher.files.collect import MOST_FILES, collect
 from client_container.launcher.files.folders import (
     NoPlainFile,
     empty,
@@ -16,8 +18,8 @@ from client_container.launcher.files.folders import (
     remove,
 )
 from client_container.launcher.files.slots import BadFile, Slots
-from client_container.launcher.jobs.collect import MOST_FILES, collect
-from client_container.launcher.jobs.places import Places, fill_in
+from client_container.launcher.jobs.inputs import Inbox, fill_in
+from client_container.launcher.jobs.places import Places
 from client_container.launcher.line.wire import GivenFile, Refusal
 
 ME = os.geteuid()
@@ -317,12 +319,19 @@ def test_a_checkpoint_that_nobody_came_back_for_is_swept(places):
     assert not places.has_checkpoint("chunk.1")
 
 
-def test_the_input_is_laid_out_anew_for_each_chunk(places, slots):
+@pytest.fixture
+def inbox(tmp_path, slots):
+    cache = Cache(tmp_path / "cache", slots, limit=lambda: 1000)
+    cache.prepare()
+    return Inbox(cache=cache, slots=slots, slot=0, project="sums")
+
+
+def test_the_input_is_laid_out_anew_for_each_chunk(places, slots, inbox):
     folder = places.make("0-a", "c", uid=ME)
     (slots.folder(0) / "files" / sha256(b"code")).write_bytes(b"code")
 
-    fill_in(folder, slots, 0, b"1", [GivenFile(name="lib/code.py", sha256=sha256(b"code"))], most=100)
-    size = fill_in(folder, slots, 0, b"22", [GivenFile(name="main.py", sha256=sha256(b"code"))], most=100)
+    fill_in(folder, inbox, b"1", [GivenFile(name="lib/code.py", sha256=sha256(b"code"))], most=100)
+    size = fill_in(folder, inbox, b"22", [GivenFile(name="main.py", sha256=sha256(b"code"))], most=100)
 
     assert size == 6
     files = {one.relative_to(folder / "in").as_posix(): one for one in (folder / "in").rglob("*")}
@@ -331,11 +340,11 @@ def test_the_input_is_laid_out_anew_for_each_chunk(places, slots):
     assert all(one.stat().st_mode & 0o777 == 0o444 for one in files.values())
 
 
-def test_input_beyond_the_jobs_disk_is_refused(places, slots):
+def test_input_beyond_the_jobs_disk_is_refused(places, slots, inbox):
     folder = places.make("0-a", "c", uid=ME)
     (slots.folder(0) / "files" / sha256(b"code")).write_bytes(b"code")
 
     with pytest.raises(Refusal):
-        fill_in(folder, slots, 0, b"x" * 11, [], most=10)
+        fill_in(folder, inbox, b"x" * 11, [], most=10)
     with pytest.raises(BadFile):
-        fill_in(folder, slots, 0, b"x" * 8, [GivenFile(name="f", sha256=sha256(b"code"))], most=10)
+        fill_in(folder, inbox, b"x" * 8, [GivenFile(name="f", sha256=sha256(b"code"))], most=10)

@@ -1,6 +1,7 @@
 """The launcher's request parser: whatever comes, it is a request or a refusal, within bounds."""
 
 import json
+import re
 import socket
 import struct
 import threading
@@ -11,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from client_container.launcher.line.names import BadName, checked_name, checked_names
+from client_container.launcher.line.patterns import fits
 from client_container.launcher.line.wire import (
     REQUEST_BYTES,
     ConnectionEnded,
+    Files,
+    Keep,
     Kill,
     Pull,
     Refusal,
@@ -81,8 +85,15 @@ def replaced(message, path, value):
     return copy
 
 
-WHOLE = run_message(files=[{"name": "a", "sha256": "9c" * 32}], manifest={"env": {"A": "1"}, "cpus": 1.5})
-PLACES = list(anywhere(WHOLE))
+SHA256 = "9c" * 32
+WHOLE = run_message(
+    files=[{"name": "a", "sha256": SHA256}],
+    manifest={"env": {"A": "1"}, "cpus": 1.5, "outputs": ["*.csv"]},
+    chunk={"input_file": SHA256},
+)
+FILES = {"v": 1, "verb": "files", "want": [{"sha256": SHA256, "bytes": 1}], "project": "sums"}
+KEEP = {"v": 1, "verb": "keep", "sha256": SHA256, "project": "sums"}
+PLACES = [(message, path) for message in (WHOLE, FILES, KEEP) for path in anywhere(message)]
 
 
 @given(some.binary(max_size=200))
@@ -98,8 +109,9 @@ def test_json_at_random_is_refused(value):
 
 
 @given(some.sampled_from(PLACES), json_values)
-def test_a_request_with_anything_anywhere_is_a_request_or_a_refusal(path, value):
-    body = json.dumps(replaced(WHOLE, path, value)).encode()
+def test_a_request_with_anything_anywhere_is_a_request_or_a_refusal(place, value):
+    message, path = place
+    body = json.dumps(replaced(message, path, value)).encode()
 
     try:
         request = parse_request(body)
@@ -107,12 +119,12 @@ def test_a_request_with_anything_anywhere_is_a_request_or_a_refusal(path, value)
         assert refusal.code == "bad_request"
         assert "\n" not in refusal.sentence and len(refusal.sentence) < 400
     else:
-        assert isinstance(request, Run | Kill | Stats | Pull)
+        assert isinstance(request, Run | Kill | Stats | Pull | Files | Keep)
 
 
-@given(some.sampled_from(PLACES), some.integers(0, 400))
-def test_a_request_cut_or_with_a_byte_flipped_is_a_request_or_a_refusal(path, place):
-    body = bytearray(json.dumps(WHOLE).encode())
+@given(some.sampled_from([WHOLE, FILES, KEEP]), some.integers(0, 700))
+def test_a_request_cut_or_with_a_byte_flipped_is_a_request_or_a_refusal(message, place):
+    body = bytearray(json.dumps(message).encode())
     body[place % len(body)] ^= 1 + place % 255
 
     for changed in (bytes(body), bytes(body[:place])):
@@ -155,6 +167,19 @@ def test_a_request_cut_or_with_a_byte_flipped_is_a_request_or_a_refusal(path, pl
         run_message(files=[{"name": "../x", "sha256": "9c" * 32}]),
         run_message(files=[{"name": "Chunk.JSON", "sha256": "9c" * 32}]),
         run_message(files=[{"name": f"f{n}", "sha256": "9c" * 32} for n in range(1001)]),
+        run_message(chunk={"input_file": "../x"}),
+        run_message(chunk={"input_file": True}),
+        run_message(manifest={"outputs": "*"}),
+        run_message(manifest={"outputs": ["*"] * 101}),
+        run_message(manifest={"outputs": ["*" * 2000]}),
+        {**FILES, "want": {}},
+        {**FILES, "want": [{"sha256": SHA256, "bytes": -1}]},
+        {**FILES, "want": [{"sha256": SHA256, "bytes": 1.5}]},
+        {**FILES, "want": [{"sha256": "/etc/passwd", "bytes": 1}]},
+        {**FILES, "want": [{"sha256": SHA256, "bytes": 1}] * 1002},
+        {**FILES, "project": "two\nlines"},
+        {**KEEP, "sha256": "../../cache/x"},
+        {**KEEP, "project": None},
     ],
     ids=lambda message: json.dumps(message)[:60],
 )
@@ -266,3 +291,39 @@ def test_plain_names_go_together():
     names = ["a", "b/c", "b/d", "über/straße.csv", ".hidden"]
 
     assert checked_names(names) == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fitting", "others"),
+    [
+        ("*.csv", ["a.csv", ".csv"], ["a/b.csv", "a.csv.gz", "acsv"]),
+        ("**/*.csv", ["a.csv", "a/b/c.csv"], ["a.txt"]),
+        ("model/**", ["model/a", "model/a/b"], ["model2/a", "amodel/x"]),
+        ("**", ["a", "a/b"], []),
+        ("a?c/[x]", ["abc/[x]"], ["ac/[x]", "abc/x"]),
+        ("part-*-of-*", ["part-1-of-2", "part--of-"], ["part-1"]),
+    ],
+)
+def test_patterns_fit_what_they_say(pattern, fitting, others):
+    assert all(fits(name, [pattern]) for name in fitting)
+    assert not any(fits(name, [pattern]) for name in others)
+
+
+@given(some.text("ab*?/", max_size=12), some.text("ab/", max_size=12))
+def test_a_pattern_means_what_the_same_regular_expression_means(pattern, name):
+    by_hand = {"**": "(.+/)?", "*": "[^/]*", "?": "[^/]"}
+    parts = pattern.split("/")
+    if "**" in pattern:
+        return  # told by examples
+    expression = "/".join("".join(by_hand.get(mark, re.escape(mark)) for mark in part) for part in parts)
+
+    assert fits(name, [pattern]) == (re.fullmatch(expression, name) is not None)
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 500 + "b", "**/" * 340 + "b", "/".join(["*a*"] * 250)])
+def test_a_pattern_that_is_a_trap_takes_no_time(pattern):
+    began = time.monotonic()
+
+    assert not fits("a" * 1024, [pattern]) and not fits("a/" * 15 + "a" * 900, [pattern])
+
+    assert time.monotonic() - began < 2

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from source_server.domain.container import Container, Host
+from source_server.domain.job import Job
 from source_server.domain.requirements import Requirement
-from source_server.domain.task import Job, Task, fits, lacks
+from source_server.domain.task import Task, fits, lacks
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
 IMAGE = "sha256:" + "4f" * 32

@@ -13,11 +13,12 @@ from source_server.domain.chunk import Candidate, Chunk, ChunkState, Failure, Ho
 from source_server.domain.container import Container, Host
 from source_server.domain.eligibility import Bar
 from source_server.domain.facts import Explanation, Facts, Past, Queue
+from source_server.domain.job import Job
 from source_server.domain.project import Project
 from source_server.domain.prospects import Prospect, quorum_shortage
 from source_server.domain.requirements import Requirement
 from source_server.domain.rounds import Round, Which
-from source_server.domain.task import Job, Lack, Task, TaskState, Upload, fits, lacks
+from source_server.domain.task import Lack, Task, TaskState, Upload, fits, lacks
 from source_server.domain.validation import Comparison, Distinct, Same, Validation
 from source_server.domain.why import explain
 

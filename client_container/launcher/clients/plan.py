@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+Label = str | float
 
 HOME = "/var/lib/dockercomp"  #: the one writable place that survives: a named volume
 KEY_FILE = "account.key"  #: in HOME; readable by its container's uid only
@@ -50,6 +53,7 @@ class Front:
     proxy: str | None = None  #: URL
     job_cpus: float = 1.0  #: what one job gets at least
     job_memory: int = 512 * 2**20  #: bytes, the same
+    job_disk: int = 2**30  #: bytes, the same
     image_size: int = 2**30  #: bytes of the largest file it has to be able to write: an image's archive
 
 
@@ -67,6 +71,8 @@ class Plan:
     memory: int = 512 * 2**20  #: bytes, swap included
     extra_hosts: tuple[str, ...] = ()  #: NAME:ADDRESS, for the containers' /etc/hosts
     first_uid: int = 730_000  #: slot n runs as first_uid + n
+    facts: Mapping[str, Label] = field(default_factory=dict)  #: labels of this machine, by its own word
+    labels: Mapping[str, Label] = field(default_factory=dict)  #: and the volunteer's
     front: Front | None = (
         None  #: None: jobs run inside the client container, which keeps its state in a volume
     )
@@ -123,12 +129,14 @@ def _environment(plan: Plan, slot: int) -> dict[str, str]:
         "DOCKERCOMP_KEY_FILE": f"{HOME}/{KEY_FILE}",
         "DOCKERCOMP_IMAGE": plan.image,
         "DOCKERCOMP_HOST_ID": plan.host_id,
-        "DOCKERCOMP_LABELS": json.dumps({"slot": slot}),
+        "DOCKERCOMP_LABELS": json.dumps({**plan.labels, "slot": slot}),
         "DOCKERCOMP_CPUS": f"{plan.front.job_cpus if plan.front else plan.cpus:g}",
         "DOCKERCOMP_ALLOW": "" if plan.front else "*",
         "HOME": "/tmp",  # noqa: S108  # its own tmpfs
     }
     named = {"DOCKERCOMP_HOST_NAME": plan.host_name} if plan.host_name else {}
+    if plan.facts:
+        named["DOCKERCOMP_HOST_LABELS"] = json.dumps(dict(plan.facts))
     return {**env, **named, **(_front_environment(plan.front) if plan.front else {})}
 
 
@@ -137,6 +145,7 @@ def _front_environment(front: Front) -> dict[str, str]:
         "DOCKERCOMP_RUNTIME": "sandbox",
         "DOCKERCOMP_LAUNCHER_SOCKET": f"{HOME}/{SOCKET}",
         "DOCKERCOMP_MEMORY_MB": str(front.job_memory // 2**20),
+        "DOCKERCOMP_DISK_MB": str(front.job_disk // 2**20),
     }
     if front.ca_file:
         env |= {"REQUESTS_CA_BUNDLE": CA_FILE, "SSL_CERT_FILE": CA_FILE}

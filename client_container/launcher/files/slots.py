@@ -29,6 +29,10 @@ class BadFile(LauncherError):
     """A file that is not what it is said to be; one sentence."""
 
 
+class FileMissing(BadFile):
+    """There is no such file."""
+
+
 class Slots:
     """The folders of all slots of one launcher instance, below `folder`."""
 
@@ -60,12 +64,17 @@ class Slots:
 
     @contextlib.contextmanager
     def open_file(self, slot: int, sha256: str) -> Iterator[int]:
-        """A descriptor of a file that the client put into files/; raises BadFile. Its content is not checked yet."""
+        """A descriptor of a file that the client put into files/; its content is not checked yet.
+
+        Raises FileMissing, BadFile.
+        """
         if _SHA256.fullmatch(sha256) is None:
             raise BadFile(f"{sha256[:80]!r} is not a hex sha256.")
         try:
             with self._open(slot) as folder, opened(FILES, within=folder) as files:
                 descriptor = open_plain_file(sha256, within=files)
+        except FileNotFoundError as error:
+            raise FileMissing(f"The file {sha256} is not here.") from error
         except (NoPlainFile, OSError) as error:
             raise BadFile(f"The file {sha256} cannot be read ({error.strerror or error}).") from error
         try:
@@ -84,21 +93,7 @@ class Slots:
     def store_file(self, slot: int, source: int, *, most: int) -> tuple[str, int]:
         """Put what an open file holds into files/ under its hash; answers hash and size. Raises BadFile, OSError."""
         with self._open(slot) as folder, opened(FILES, within=folder) as files:
-            partial = f".{os.urandom(8).hex()}.partial"
-            target = os.open(
-                partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=files
-            )
-            try:
-                size, sha256 = copy(source, target, most=most)
-                _own(target, self.uid(slot), 0o600)
-                os.rename(partial, sha256, src_dir_fd=files, dst_dir_fd=files)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(partial, dir_fd=files)
-                raise
-            finally:
-                os.close(target)
-        return sha256, size
+            return store(files, source, most=most, own=lambda target: _own(target, self.uid(slot), 0o600))
 
     @contextlib.contextmanager
     def place_socket(self, slot: int, bind: Callable[[str], None]) -> Iterator[None]:
@@ -115,6 +110,34 @@ class Slots:
 
     def _open(self, slot: int) -> contextlib.AbstractContextManager[int]:
         return opened(self.folder(slot))
+
+
+def store_file(folder: Path, source: int, *, most: int) -> tuple[str, int]:
+    """Put what an open file holds into a folder of ours under its hash; as Slots.store_file."""
+    with opened(folder) as files:
+        return store(files, source, most=most)
+
+
+def store(
+    files: int, source: int, *, most: int, own: Callable[[int], object] = lambda target: None
+) -> tuple[str, int]:
+    """Copy an open file into the open folder `files` under its hash, `own` seeing to whose it is.
+
+    Answers hash and size. Raises BadFile beyond `most` bytes, OSError.
+    """
+    partial = f".{os.urandom(8).hex()}.partial"
+    target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=files)
+    try:
+        size, sha256 = copy(source, target, most=most)
+        own(target)
+        os.rename(partial, sha256, src_dir_fd=files, dst_dir_fd=files)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=files)
+        raise
+    finally:
+        os.close(target)
+    return sha256, size
 
 
 def copy(source: int, target: int, *, most: int) -> tuple[int, str]:

@@ -18,15 +18,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from client_container.launcher.errors import LauncherError
-from client_container.launcher.files.slots import BadFile, Slots
+from client_container.launcher.files.slots import BadFile, FileMissing, Slots
 from client_container.launcher.jobs.jobs import Images, Jobs
-from client_container.launcher.jobs.manifest import check_pull, is_archive
+from client_container.launcher.jobs.manifest import check_project, check_pull, is_archive
 from client_container.launcher.line import events
 from client_container.launcher.line.events import Event
 from client_container.launcher.line.wire import (
     REQUEST_BYTES,
     REQUEST_S,
     ConnectionEnded,
+    Files,
+    Keep,
     Kill,
     Pull,
     Refusal,
@@ -142,7 +144,7 @@ class Door:
                 request = caller.request()
             self._answer(slot, request, caller)
         except (Refusal, BadFile) as error:
-            refusal = error if isinstance(error, Refusal) else Refusal("bad_request", str(error))
+            refusal = error if isinstance(error, Refusal) else Refusal(_code(error), str(error))
             caller.emit(events.refused(refusal))
         except (ConnectionEnded, OSError):
             raise
@@ -156,6 +158,14 @@ class Door:
             caller.emit(events.done(killed=self._jobs.kill(slot, request.token)))
         elif isinstance(request, Pull):
             caller.emit(events.done(image=self._pull(slot, request, caller)))
+        elif isinstance(request, Files):
+            check_project(request.project, self._jobs.policy())
+            look = self._jobs.cache.look(slot, request.want, request.project)
+            caller.emit(events.done(**vars(look)))
+        elif isinstance(request, Keep):
+            check_project(request.project, self._jobs.policy())
+            kept = self._jobs.cache.keep(slot, request.sha256, request.project)
+            caller.emit(events.done(kept=kept))
         else:
             caller.emit(events.done(**self._stats(slot)))
 
@@ -175,6 +185,10 @@ class Door:
             raise Refusal("archive_needed", "The image is not here: bring its archive first.")
         with self._slots.open_file(slot, request.file) as archive:
             return self._images.load(archive, request.image, progress).id
+
+
+def _code(error: BadFile) -> str:
+    return "file_missing" if isinstance(error, FileMissing) else "bad_request"
 
 
 class _Listener:

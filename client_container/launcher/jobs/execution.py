@@ -11,12 +11,14 @@ Time is measured on CLOCK_MONOTONIC, which stands still while the machine sleeps
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from client_container.launcher.errors import EngineError
 from client_container.launcher.files import folders
@@ -57,7 +59,7 @@ class Task:
 
     argv: Sequence[str]
     env: Mapping[str, str]
-    data: bytes  #: for stdin
+    stdin: Path = Path(os.devnull)  #: a file of ours, from which its input comes
     timeout_s: float
     disk: int  #: bytes that /out and /checkpoint may have together
 
@@ -135,7 +137,8 @@ class Execution:
         connection, early = self._engine.start_exec(exec_id)
         with contextlib.closing(connection):
             try:
-                self._follow(connection, early, exec_id, task)
+                with task.stdin.open("rb") as self._source:
+                    self._follow(connection, early, exec_id, task)
                 state = self._final_state(exec_id)
                 outcome = self._judged(state, task, oom_kills=cell.group.oom_kills() - kills)
             except (EngineError, OSError, BadStream) as error:
@@ -145,7 +148,7 @@ class Execution:
     def _follow(self, connection: socket.socket, early: bytes, exec_id: str, task: Task) -> None:
         """Pass input and output, and look after it, until the stream ends or nothing more is to be waited for."""
         self._demultiplexer = Demultiplexer()
-        self._connection, self._input = connection, memoryview(task.data)
+        self._connection, self._input = connection, memoryview(self._source.read(_READ))
         connection.setblocking(False)
         self._take(early)
         with selectors.DefaultSelector() as self._selector:
@@ -181,7 +184,9 @@ class Execution:
         """Give the program more of its input; one that does not read it, or ended, is no error."""
         try:
             if self._input:
-                self._input = self._input[self._connection.send(self._input[:_READ]) :]
+                self._input = self._input[self._connection.send(self._input) :]
+            if not self._input:
+                self._input = memoryview(self._source.read(_READ))
             if not self._input:
                 self._connection.shutdown(socket.SHUT_WR)
         except BlockingIOError:

@@ -25,6 +25,7 @@ from typing import Protocol
 
 from client_container.launcher.clients.plan import LABEL_KIND
 from client_container.launcher.errors import EngineError
+from client_container.launcher.files.cache import Cache
 from client_container.launcher.files.slots import Slots
 from client_container.launcher.jobs.cgroups import Totals, parent_name
 from client_container.launcher.jobs.engine import REMOVE_S, JobEngine
@@ -144,9 +145,11 @@ class Jobs:
         """
         cgroups = engine.cgroups()
         home.mkdir(parents=True, exist_ok=True)
+        cache = Cache(home / "slots" / "cache", slots, limit=lambda: policy().kept_files)
         self._around = Surroundings(
             engine=engine,
             slots=slots,
+            cache=cache,
             places=Places(home / "slots", instance=instance),
             pause=write_pause_program(home / "pause"),
             labels=dict(labels),
@@ -158,6 +161,7 @@ class Jobs:
             linger_s=linger_s,
         )
         self._around.places.prepare()
+        cache.prepare()
         self._policy, self._gate, self._images, self._record = policy, gate, images, record
         self._totals, self._totals_wanted = Totals(cgroups), totals
         self._totals_set: tuple[float, float, int] = (float("-inf"), 0.0, 0)
@@ -211,6 +215,11 @@ class Jobs:
         """The jobs that run now."""
         return [self._shown(job) for job in self._running()]
 
+    @property
+    def cache(self) -> Cache:
+        """The files that jobs of this host read."""
+        return self._around.cache
+
     def policy(self) -> Policy:
         """What the volunteer allows now."""
         return self._policy()
@@ -231,6 +240,7 @@ class Jobs:
         except EngineError as error:
             log.warning("sweep failed", extra={"reason": str(error)})
         self._around.places.sweep(now=time.time())
+        self.cache.trim()
 
     def close(self) -> None:
         """The launcher leaves: kill and remove all jobs. Their clients hear no end, and ask again later."""

@@ -6,20 +6,22 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from client_container.launcher.errors import EngineError, LauncherError
+from client_container.launcher.files.cache import Cache
+from client_container.launcher.files.collect import PROGRESS, Collection, collect
 from client_container.launcher.files.folders import open_plain_file, opened
 from client_container.launcher.files.slots import BadFile, Slots
-from client_container.launcher.jobs.collect import PROGRESS, Collection, collect
 from client_container.launcher.jobs.control import Control
 from client_container.launcher.jobs.engine import CALL_S, ImageFacts, JobEngine
 from client_container.launcher.jobs.execution import GRACE_S, LINGER_S, Execution, Outcome, Task
+from client_container.launcher.jobs.inputs import Inbox, fill_in
 from client_container.launcher.jobs.manifest import Allowance
-from client_container.launcher.jobs.places import Places, fill_in
+from client_container.launcher.jobs.places import Places
 from client_container.launcher.jobs.sandbox import CHECKPOINT, IN, OUT, TMP, Sandbox, same_use
 from client_container.launcher.jobs.startable import require_startable, require_workdir
 from client_container.launcher.jobs.story import Story
@@ -30,12 +32,15 @@ from client_container.launcher.line.wire import Refusal, Run
 from client_container.protocol import Chunk
 from client_container.protocol import Job as ChunksJob
 from client_container.runtime.contract import (
+    CHUNK_FILE,
     BadChunk,
     BadJob,
     command_line,
     encoded_argv,
     encoded_input,
     environment,
+    text_for_fields,
+    wants_fields,
 )
 
 log = logging.getLogger(__name__)
@@ -57,6 +62,12 @@ class Job:
     story: Story
     control: Control = field(default_factory=Control)
     over: threading.Event = field(default_factory=threading.Event)  #: the slot is free again
+
+    @property
+    def checkpoint(self) -> str:
+        """What a checkpoint belongs to: the chunk, and its run once it is run anew."""
+        chunk = self.request.chunk
+        return chunk.id if chunk.run == 0 else f"{chunk.id}\0{chunk.run}"
 
     @property
     def running(self) -> bool:
@@ -82,6 +93,7 @@ class Surroundings:
 
     engine: JobEngine
     slots: Slots
+    cache: Cache
     places: Places
     pause: Path  #: the pause program's file
     labels: Mapping[str, str]
@@ -150,6 +162,7 @@ class Performance:
             )
         require_workdir(facts.workdir)
         chunk = _as_chunk(self._job.request)
+        by_fields = self._job.request.chunk.input_file is not None and wants_fields(chunk.job.action)
         places = {
             "HOME": TMP,
             "TMPDIR": TMP,
@@ -159,18 +172,17 @@ class Performance:
         }
         allowance = self._job.allowance
         try:
-            argv = command_line(chunk.job.action, chunk.input) or list(facts.command)
-            if not argv:
-                raise BadJob("The job has no action, and its image no command of its own.")
-            encoded_argv(argv)
+            # What is filled in from an input that is a file is filled in once that lies there.
+            argv = (
+                list(chunk.job.action) if by_fields else _argv(chunk.job.action, chunk.input, facts.command)
+            )
             env = environment(chunk, path=facts.path or DEFAULT_PATH, cpus=allowance.cpus, places=places)
-            data = encoded_input(chunk.input)
+            encoded_input(chunk.input)
         except (BadJob, BadChunk) as error:
             raise Refusal("bad_request", str(error)) from error
         return Task(
             argv=argv,
             env={name.decode(): value.decode() for name, value in env.items()},
-            data=data,
             timeout_s=allowance.timeout_s,
             disk=allowance.disk,
         )
@@ -178,7 +190,7 @@ class Performance:
     def _open(self, facts: ImageFacts) -> Cell:
         """The bay's container if it may be used for this chunk, else a new one."""
         bay, job, around = self._bay, self._job, self._around
-        chunk = job.request.chunk.id
+        chunk = job.checkpoint
         name = around.folder_name(job.slot, job.request.token)
         sandbox = Sandbox(
             slot=job.slot,
@@ -211,9 +223,9 @@ class Performance:
 
     def _execute(self, cell: Cell, task: Task) -> Outcome:
         job = self._job
-        self.bytes_in = fill_in(
-            cell.folder, self._around.slots, job.slot, task.data, job.request.files, most=job.allowance.disk
-        )
+        stdin, argv = self._fill_in(cell), task.argv
+        if job.request.chunk.input_file is not None and wants_fields(job.request.manifest.action):
+            argv = self._argv_by_fields(stdin)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         job.story.start(events.started(container=cell.id[:12], image=job.image, at=now))
         execution = Execution(
@@ -224,7 +236,25 @@ class Performance:
             grace_s=self._around.grace_s,
             linger_s=self._around.linger_s,
         )
-        return execution.run(replace(task, disk=max(0, task.disk - self.bytes_in)))
+        return execution.run(replace(task, argv=argv, stdin=stdin, disk=max(0, task.disk - self.bytes_in)))
+
+    def _fill_in(self, cell: Cell) -> Path:
+        """Lay out what the program reads; answers where its input lies. Raises Refusal, BadFile, OSError."""
+        job, around = self._job, self._around
+        inbox = Inbox(
+            cache=around.cache, slots=around.slots, slot=job.slot, project=job.request.manifest.project
+        )
+        chunk = job.request.chunk
+        data = chunk.input.encode() if chunk.input_file is None else chunk.input_file
+        self.bytes_in = fill_in(cell.folder, inbox, data, job.request.files, most=job.allowance.disk)
+        around.cache.release(job.slot)
+        return cell.folder / "in" / CHUNK_FILE
+
+    def _argv_by_fields(self, stdin: Path) -> list[str]:
+        try:
+            return _argv(self._job.request.manifest.action, text_for_fields(stdin), ())
+        except (BadJob, BadChunk) as error:
+            raise Refusal("bad_request", str(error)) from error
 
     def _finish(self, outcome: Outcome) -> Outcome:
         """Collect what may be collected, tell the end, and clear up. Nothing runs when the end is told."""
@@ -258,7 +288,12 @@ class Performance:
             return self._around.slots.store_file(self._job.slot, descriptor, most=most)
 
         with opened(cell.folder / "out") as out:
-            found = collect(out, store, most_bytes=self._job.allowance.disk)
+            found = collect(
+                out,
+                store,
+                most_bytes=self._job.allowance.disk,
+                patterns=self._job.request.manifest.outputs,
+            )
         self.bytes_out = sum(file.bytes for file in found.files)
         return found
 
@@ -305,6 +340,15 @@ def read_progress(folder: Path) -> float | None:
         if 0 <= value <= 1:
             return value
     return None
+
+
+def _argv(action: Sequence[str], text: str, own: Sequence[str]) -> list[str]:
+    """The command line of a chunk; raises BadJob, BadChunk."""
+    argv = command_line(action, text) or list(own)
+    if not argv:
+        raise BadJob("The job has no action, and its image no command of its own.")
+    encoded_argv(argv)
+    return argv
 
 
 def _as_chunk(request: Run) -> Chunk:

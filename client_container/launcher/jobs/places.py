@@ -14,13 +14,11 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from client_container.launcher.files import folders
 from client_container.launcher.files.folders import opened
-from client_container.launcher.files.slots import Slots
-from client_container.launcher.line.wire import GivenFile, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class Places:
         self.prepare()
         folder = self._jobs / name
         folder.mkdir(mode=0o711)
-        _readable(folder / "in")
+        readable(folder / "in")
         self._make_writable(folder / "out", uid)
         self.assign(folder, chunk)
         with contextlib.suppress(FileNotFoundError):
@@ -125,35 +123,7 @@ class Places:
         return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def fill_in(
-    folder: Path, slots: Slots, slot: int, data: bytes, files: Sequence[GivenFile], *, most: int
-) -> int:
-    """Lay out /in: the chunk, and files out of the slot; answers its bytes. Raises Refusal, BadFile, OSError.
-
-    The folder is ours alone (the job sees it read-only), so that nothing can be put in our way while we write.
-    """
-    with opened(folder / "in") as inside:
-        folders.empty(inside)
-    room = most - len(data)
-    for file in files:
-        path = folder / "in" / file.name
-        for parent in reversed(path.relative_to(folder / "in").parents[:-1]):
-            _readable(folder / "in" / parent)
-        target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(target, 0o444)
-            room -= slots.copy_file(slot, file.sha256, target, most=max(0, room))
-        finally:
-            os.close(target)
-    if room < 0:
-        raise Refusal("not_allowed", "The chunk's data is more than this host has room for.")
-    chunk = folder / "in" / "chunk.json"
-    chunk.write_bytes(data)
-    chunk.chmod(0o444)
-    return most - room
-
-
-def _readable(folder: Path) -> None:
+def readable(folder: Path) -> None:
     """Make a folder that the job may read, whatever our umask."""
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755)

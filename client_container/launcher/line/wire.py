@@ -9,7 +9,6 @@ becomes a Refusal with one sentence.
 from __future__ import annotations
 
 import json
-import math
 import re
 import socket
 import struct
@@ -19,41 +18,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from client_container.launcher.errors import LauncherError
+from client_container.launcher.line import values
 from client_container.launcher.line.names import BadName, checked_names
+from client_container.launcher.line.patterns import LONGEST, MOST_PATTERNS
+from client_container.launcher.line.refusal import Refusal as Refusal
+from client_container.launcher.line.values import MOST_ITEMS
 
 VERSION = 1
 REQUEST_BYTES = 2 * 2**20
 EVENT_BYTES = 2 * 2**20  #: no event comes near it: output travels in pieces
 REQUEST_S = 10.0  #: a whole request has to arrive within it
 
-MOST_ITEMS = 4096  #: of an action, of an env
 MOST_FILES = 1000
 LONGEST_TIMEOUT_S = 30 * 86400.0
-_LONGEST_NUMBER = 30  #: digits; reading a longer one takes time that grows with the square of its length
 
 _LENGTH = struct.Struct(">I")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-#: Why a request can be refused.
-CODES = (
-    "bad_request",
-    "not_allowed",
-    "image_missing",
-    "image_too_large",
-    "archive_needed",
-    "paused",
-    "busy",
-    "engine",
-)
-
-
-class Refusal(LauncherError):
-    """The launcher will not do what was asked; `code` is for programs, the message for people."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code, self.sentence = code, sentence
 
 
 class ConnectionEnded(LauncherError):
@@ -74,6 +55,7 @@ class Manifest:
     memory_mb: int | None = None  #: None: this host's share for one job; so are the next two
     cpus: float | None = None
     disk_mb: int | None = None
+    outputs: tuple[str, ...] | None = None  #: patterns of files below /out that are wanted; None: all are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +64,13 @@ class GivenChunk:
 
     id: str
     run: int
-    input: str  #: JSON text
+    input: str  #: JSON text; empty when it is a file
+    input_file: str | None = None  #: hex sha256 of a file with the JSON text
 
 
 @dataclass(frozen=True, kw_only=True)
 class GivenFile:
-    """A file for /in, which lies under its hash in the slot's files/."""
+    """A file for /in, which this host keeps for the project, or which lies under its hash in the slot's files/."""
 
     name: str  #: relative, below /in
     sha256: str
@@ -124,7 +107,31 @@ class Pull:
     project: str
 
 
-Request = Run | Kill | Stats | Pull
+@dataclass(frozen=True, kw_only=True)
+class WantedFile:
+    """A file that a chunk needs."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Which of these files are here, which this client is to fetch, and which another one is fetching just now."""
+
+    want: tuple[WantedFile, ...]
+    project: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Keep a file from the slot's files/ for all chunks of the project."""
+
+    sha256: str
+    project: str
+
+
+Request = Run | Kill | Stats | Pull | Files | Keep
 
 
 def encode_frame(message: Mapping[str, Any]) -> bytes:
@@ -167,7 +174,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A frame's body as an object; raises Refusal."""
     try:
         value = json.loads(
-            body.decode("utf-8"), parse_int=_short_int, parse_float=_short_float, parse_constant=_no_constant
+            body.decode("utf-8"),
+            parse_int=values.short_int,
+            parse_float=values.short_float,
+            parse_constant=values.no_constant,
         )
     except (ValueError, RecursionError):
         raise Refusal("bad_request", "The request is not JSON in UTF-8.") from None
@@ -184,51 +194,79 @@ def parse_request(body: bytes) -> Request:
     verb = message.get("verb")
     parse = _VERBS.get(verb) if isinstance(verb, str) else None
     if parse is None:
-        raise Refusal("bad_request", "The verbs are run, kill, stats and pull.")
+        raise Refusal("bad_request", "The verbs are run, kill, stats, pull, files and keep.")
     return parse(message)
 
 
 def request_message(request: Request) -> dict[str, Any]:
     """A request as the client sends it."""
+    verb = type(request).__name__.lower()
     if isinstance(request, Run):
-        manifest = {**vars(request.manifest), "action": list(request.manifest.action)}
-        manifest["env"] = dict(request.manifest.env)
-        files = [vars(file) for file in request.files]
-        fields = {"token": request.token, "manifest": manifest, "chunk": vars(request.chunk), "files": files}
-        return {"v": VERSION, "verb": "run", **fields}
-    return {"v": VERSION, "verb": type(request).__name__.lower(), **vars(request)}
+        return {"v": VERSION, "verb": verb, **_run_fields(request)}
+    if isinstance(request, Files):
+        want = [vars(one) for one in request.want]
+        return {"v": VERSION, "verb": verb, "want": want, "project": request.project}
+    return {"v": VERSION, "verb": verb, **vars(request)}
+
+
+def _run_fields(request: Run) -> dict[str, Any]:
+    """What came later than the wire itself is said only where there is any."""
+    manifest = {**vars(request.manifest), "action": list(request.manifest.action)}
+    manifest["env"] = dict(request.manifest.env)
+    if request.manifest.outputs is None:
+        del manifest["outputs"]
+    else:
+        manifest["outputs"] = list(request.manifest.outputs)
+    chunk = dict(vars(request.chunk))
+    del chunk["input_file" if request.chunk.input_file is None else "input"]
+    files = [vars(file) for file in request.files]
+    return {"token": request.token, "manifest": manifest, "chunk": chunk, "files": files}
 
 
 def _parse_run(message: Mapping[str, Any]) -> Run:
-    chunk = _object(message, "chunk")
+    chunk = values.an_object(message, "chunk")
+    file = None if chunk.get("input_file") is None else _sha256(chunk, "input_file")
     return Run(
-        token=_matching(message, "token", _UUID, "a UUID"),
-        manifest=_parse_manifest(_object(message, "manifest")),
+        token=values.matching(message, "token", _UUID, "a UUID"),
+        manifest=_parse_manifest(values.an_object(message, "manifest")),
         chunk=GivenChunk(
-            id=_word(chunk, "id"),
-            run=int(_number(chunk, "run", least=0, most=2**31, whole=True)),
-            input=_text(chunk, "input"),
+            id=values.word(chunk, "id"),
+            run=int(values.number(chunk, "run", least=0, most=2**31, whole=True)),
+            input="" if file is not None else values.text(chunk, "input"),
+            input_file=file,
         ),
         files=_parse_files(message.get("files", [])),
     )
 
 
 def _parse_manifest(fields: Mapping[str, Any]) -> Manifest:
-    env = _object(fields, "env")
+    env = values.an_object(fields, "env")
     if len(env) > MOST_ITEMS:
         raise Refusal("bad_request", f"A job's env has at most {MOST_ITEMS} names.")
     return Manifest(
-        image=_word(fields, "image", longest=512),
-        action=_texts(fields, "action"),
-        env={_encodable(name, "env"): _text(env, name) for name in env},
-        timeout_s=_number(fields, "timeout_s", least=0.001, most=LONGEST_TIMEOUT_S),
-        rows=_optional_int(fields, "rows", most=2**31),
-        project=_word(fields, "project"),
-        task=_word(fields, "task"),
-        memory_mb=_optional_int(fields, "memory_mb", most=2**31),
-        cpus=None if fields.get("cpus") is None else _number(fields, "cpus", least=0.01, most=4096),
-        disk_mb=_optional_int(fields, "disk_mb", most=2**31),
+        image=values.word(fields, "image", longest=512),
+        action=values.texts(fields, "action"),
+        env={values.encodable(name, "env"): values.text(env, name) for name in env},
+        timeout_s=values.number(fields, "timeout_s", least=0.001, most=LONGEST_TIMEOUT_S),
+        rows=values.optional_int(fields, "rows", most=2**31),
+        project=values.word(fields, "project"),
+        task=values.word(fields, "task"),
+        memory_mb=values.optional_int(fields, "memory_mb", most=2**31),
+        cpus=None if fields.get("cpus") is None else values.number(fields, "cpus", least=0.01, most=4096),
+        disk_mb=values.optional_int(fields, "disk_mb", most=2**31),
+        outputs=_parse_outputs(fields),
     )
+
+
+def _parse_outputs(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if fields.get("outputs") is None:
+        return None
+    patterns = values.texts(fields, "outputs")
+    if len(patterns) > MOST_PATTERNS or any(len(pattern) > LONGEST for pattern in patterns):
+        raise Refusal(
+            "bad_request", f"A job has at most {MOST_PATTERNS} patterns of files, none of them long."
+        )
+    return patterns
 
 
 def _parse_files(value: Any) -> tuple[GivenFile, ...]:
@@ -236,10 +274,7 @@ def _parse_files(value: Any) -> tuple[GivenFile, ...]:
         raise Refusal("bad_request", "The request's files are not a list of objects.")
     if len(value) > MOST_FILES:
         raise Refusal("bad_request", f"A chunk has at most {MOST_FILES} files.")
-    files = tuple(
-        GivenFile(name=_text(one, "name"), sha256=_matching(one, "sha256", _SHA256, "a hex sha256"))
-        for one in value
-    )
+    files = tuple(GivenFile(name=values.text(one, "name"), sha256=_sha256(one, "sha256")) for one in value)
     try:
         checked_names([*(file.name for file in files), "chunk.json"])
     except BadName as error:
@@ -248,7 +283,7 @@ def _parse_files(value: Any) -> tuple[GivenFile, ...]:
 
 
 def _parse_kill(message: Mapping[str, Any]) -> Kill:
-    return Kill(token=_matching(message, "token", _UUID, "a UUID"))
+    return Kill(token=values.matching(message, "token", _UUID, "a UUID"))
 
 
 def _parse_stats(message: Mapping[str, Any]) -> Stats:
@@ -258,10 +293,36 @@ def _parse_stats(message: Mapping[str, Any]) -> Stats:
 def _parse_pull(message: Mapping[str, Any]) -> Pull:
     file = message.get("file")
     return Pull(
-        image=_word(message, "image", longest=512),
-        file=None if file is None else _matching(message, "file", _SHA256, "a hex sha256"),
-        project=_word(message, "project"),
+        image=values.word(message, "image", longest=512),
+        file=None if file is None else _sha256(message, "file"),
+        project=values.word(message, "project"),
     )
+
+
+def _parse_wanted(message: Mapping[str, Any]) -> Files:
+    want = message.get("want")
+    if not isinstance(want, list) or not all(isinstance(one, dict) for one in want):
+        raise Refusal("bad_request", "The request's want is not a list of objects.")
+    if len(want) > MOST_FILES + 1:
+        raise Refusal("bad_request", f"A chunk has at most {MOST_FILES} files and an input.")
+    return Files(
+        want=tuple(
+            WantedFile(
+                sha256=_sha256(one, "sha256"),
+                bytes=int(values.number(one, "bytes", least=0, most=2**53, whole=True)),
+            )
+            for one in want
+        ),
+        project=values.word(message, "project"),
+    )
+
+
+def _parse_keep(message: Mapping[str, Any]) -> Keep:
+    return Keep(sha256=_sha256(message, "sha256"), project=values.word(message, "project"))
+
+
+def _sha256(fields: Mapping[str, Any], name: str) -> str:
+    return values.matching(fields, name, _SHA256, "a hex sha256")
 
 
 _VERBS: Mapping[str, Callable[[Mapping[str, Any]], Request]] = {
@@ -269,80 +330,6 @@ _VERBS: Mapping[str, Callable[[Mapping[str, Any]], Request]] = {
     "kill": _parse_kill,
     "stats": _parse_stats,
     "pull": _parse_pull,
+    "files": _parse_wanted,
+    "keep": _parse_keep,
 }
-
-
-def _object(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = fields.get(name)
-    if not isinstance(value, dict):
-        raise Refusal("bad_request", f"The request lacks the object {name!r}.")
-    return value
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise Refusal("bad_request", f"In the request {name!r:.100} is not a string.")
-    return _encodable(value, name)
-
-
-def _encodable(text: str, name: str) -> str:
-    """JSON can spell half a surrogate pair, which no file, pipe or command line can carry."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Refusal("bad_request", f"In the request {name!r:.100} is not valid Unicode.") from None
-    return text
-
-
-def _word(fields: Mapping[str, Any], name: str, *, longest: int = 200) -> str:
-    """A name that may stand in a log, in a label and in a sentence."""
-    value = _text(fields, name)
-    if not 0 < len(value) <= longest or not value.isprintable():
-        raise Refusal("bad_request", f"In the request {name!r} is not 1 to {longest} printable characters.")
-    return value
-
-
-def _matching(fields: Mapping[str, Any], name: str, form: re.Pattern[str], what: str) -> str:
-    value = _text(fields, name)
-    if form.fullmatch(value) is None:
-        raise Refusal("bad_request", f"In the request {name!r} is not {what}.")
-    return value
-
-
-def _texts(fields: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    values = fields.get(name)
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise Refusal("bad_request", f"In the request {name!r} is not a list of strings.")
-    if len(values) > MOST_ITEMS:
-        raise Refusal("bad_request", f"In the request {name!r} has more than {MOST_ITEMS} items.")
-    return tuple(_encodable(value, name) for value in values)
-
-
-def _optional_int(fields: Mapping[str, Any], name: str, *, most: float) -> int | None:
-    return None if fields.get(name) is None else int(_number(fields, name, least=1, most=most, whole=True))
-
-
-def _number(fields: Mapping[str, Any], name: str, *, least: float, most: float, whole: bool = False) -> float:
-    value = fields.get(name)
-    right_kind = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right_kind or not least <= (number := float(value or 0)) <= most:
-        raise Refusal("bad_request", f"In the request {name!r} is not a number from {least:g} to {most:g}.")
-    return number
-
-
-def _short_int(text: str) -> int:
-    if len(text) > _LONGEST_NUMBER:
-        raise ValueError("too many digits")
-    return int(text)
-
-
-def _short_float(text: str) -> float:
-    value = float(text) if len(text) <= 400 else math.inf
-    if not math.isfinite(value):
-        raise ValueError("not finite")
-    return value
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")

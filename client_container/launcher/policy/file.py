@@ -22,14 +22,17 @@ from client_container.launcher.policy.text import (
     show_range,
     show_size,
 )
+from client_container.machine import FACTS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+MOST_LABELS, LONGEST_LABEL = 32, 100
 MOST_CONTAINERS = 900  #: slots that an instance has uids for
 _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _PROJECT = re.compile(r"[^\s\"\\]{1,200}")
 
 Reader = Callable[[Any], Any]  #: raises ValueError whose message ends "KEY must be ..."
@@ -101,6 +104,20 @@ def _shares(value: Any) -> dict[str, float]:
         raise ValueError('weights by project from 0.001 to 1000, like "sums" = 2') from None
 
 
+def _labels(value: Any) -> dict[str, str | float]:
+    good = 'strings and numbers by name, like { "room" = "attic" }'
+    if not isinstance(value, dict) or len(value) > MOST_LABELS:
+        raise ValueError(good)
+    for name, one in value.items():
+        text = isinstance(one, str) and 0 < len(one) <= LONGEST_LABEL and one.isprintable()
+        number = isinstance(one, int | float) and not isinstance(one, bool) and abs(one) < 1e15
+        if not _LABEL.fullmatch(name) or not (text or number):
+            raise ValueError(good)
+        if name in FACTS or name == "slot":
+            raise ValueError(f"other names than {name}, which the machine says by itself")
+    return dict(value)
+
+
 def _hours(value: Any) -> Hours:
     hours: Hours = {}
     good = 'times by day (mon ... sun, weekdays, weekend, daily), like mon = ["18:00-24:00"]'
@@ -142,6 +159,15 @@ def _show_shares(shares: Mapping[str, float]) -> str:
     return _inline({json.dumps(name): _show_number(weight) for name, weight in shares.items()})
 
 
+def _show_labels(labels: Mapping[str, str | float]) -> str:
+    return _inline(
+        {
+            json.dumps(name): json.dumps(value) if isinstance(value, str) else repr(value)
+            for name, value in labels.items()
+        }
+    )
+
+
 def _show_texts(texts: tuple[str, ...]) -> str:
     return json.dumps(list(texts), ensure_ascii=False)
 
@@ -178,6 +204,8 @@ KEYS = (
          "Projects that may run here; without it: all of the server's.", example='["sums"]'),
     _key("projects", "shares", "shares", _shares, _show_shares,
          'Weight of a project against others, 1 unless named, like { "sums" = 2 }.'),
+    _key("machine", "labels", "labels", _labels, _show_labels,
+         'Own labels that jobs may ask for, like { "room" = "attic" }; what the machine is it says by itself.'),
     _key("images", "largest", "image_size", _size(MB), _quoted_size,
          "Largest image of a job, unpacked."),
     _key("images", "total", "images", _size(MB), _quoted_size,

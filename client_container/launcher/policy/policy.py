@@ -24,12 +24,15 @@ class Policy:
     containers: int = 1  #: client containers, each of which runs at most one job at a time
     cpus: float = 1.0  #: processors for all jobs together
     memory: int = 2**30  #: bytes for all jobs together
-    disk: int = 10 * 2**30  #: bytes of the file system that slots, jobs and checkpoints lie on
+    disk: int = 10 * 2**30  #: bytes of the file system that slots, jobs, checkpoints and kept files lie on
     image_size: int = 5 * 2**30  #: bytes that one job image may take, unpacked
     images: int = 20 * 2**30  #: bytes that all job images together may take
     transfer_a_day: int | None = None  #: bytes in and out, client containers together; None: no limit
     projects: tuple[str, ...] | None = None  #: project ids that may run here; None: all
     shares: dict[str, float] = field(default_factory=dict)  #: weight by project id; 1 unless named
+    labels: dict[str, str | float] = field(
+        default_factory=dict
+    )  #: the volunteer's own, for jobs that ask for them
     registries: tuple[str, ...] = ()  #: host[:port] from which images may be pulled by digest
     private_registries: bool = False  #: whether a registry may have a private address
     hours: Hours = field(
@@ -54,6 +57,11 @@ class Policy:
     def disk_a_job(self) -> int:
         """Bytes that /in, /out and /checkpoint of one job may take together."""
         return self.disk // (2 * self.containers)
+
+    @property
+    def kept_files(self) -> int:
+        """Bytes that files may take which are kept from one chunk to the next, for all projects together."""
+        return self.disk // 4
 
     def within(self, host: Policy) -> Policy:
         """This policy of one instance, no total above what the host's own policy allows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 import time
@@ -26,6 +27,7 @@ from client_container.launcher.self_test.schedule import Verdict
 from client_container.launcher.service.installation import Installation, write_bundle
 from client_container.launcher.wall.firewall import Target
 from client_container.launcher.wall.network import Wall
+from client_container.machine import Label, machine_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,11 @@ def assemble(installation: Installation, host_id: str, key: bytes, hooks: Hooks)
         door=door,
         keeper=keeper,
         self_test=lambda: SelfTest(
-            engine=JobEngine(), wall=wall, plan=keeper.plan, home=installation.home
+            engine=JobEngine(),
+            wall=wall,
+            plan=keeper.plan,
+            home=installation.home,
+            needs_disk=not installation.makes_disk,
         ).run(),
     )
 
@@ -130,6 +136,12 @@ class SharedWall(Wall):
             return super().allowed()
 
 
+@functools.lru_cache(maxsize=1)
+def machine_facts() -> dict[str, Label]:
+    """What this machine is, as it was found when the launcher started."""
+    return machine_labels()
+
+
 def make_plan(
     installation: Installation,
     host_id: str,
@@ -149,6 +161,7 @@ def make_plan(
         proxy=installation.proxy,
         job_cpus=policy.cpus_a_job,
         job_memory=policy.memory_a_job,
+        job_disk=policy.disk_a_job,
         image_size=policy.image_size,
     )
     return Plan(
@@ -162,6 +175,8 @@ def make_plan(
         memory=FRONT_MEMORY,
         extra_hosts=installation.extra_hosts,
         first_uid=installation.first_uid,
+        facts=machine_facts(),
+        labels=dict(policy.labels),
         front=front,
     )
 

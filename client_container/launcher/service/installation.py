@@ -46,6 +46,7 @@ class Installation:
     extra_hosts: tuple[str, ...] = ()
     version: str = "unknown"
     auto_update: bool = False
+    makes_disk: bool = False  #: no installer has made a file system for the slots: the launcher tries to
     control: Path  #: socket of the volunteer's command
 
     @property
@@ -121,6 +122,7 @@ def _installation(etc: Path, fields: dict[str, Any]) -> Installation:
         extra_hosts=tuple(checked_extra_host(one) for one in fields.get("add_host") or ()),
         version=str(fields.get("version") or "unknown"),
         auto_update=fields.get("auto_update") is True,
+        makes_disk=fields.get("makes_disk") is True,
         control=Path(fields["control"]) if fields.get("control") else RUN / folder / "control.sock",
     )
 

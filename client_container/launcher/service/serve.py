@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from client_container.launcher.clients.keeper import keep
@@ -14,8 +15,9 @@ from client_container.launcher.policy.sensors import Sensors, jobs_cpu_s
 from client_container.launcher.self_test.schedule import SelfTests
 from client_container.launcher.service.control import ControlServer
 from client_container.launcher.service.history import History
-from client_container.launcher.service.installation import Installation, read_installation
+from client_container.launcher.service.installation import Installation, PolicyFiles, read_installation
 from client_container.launcher.service.notify import Notifier
+from client_container.launcher.service.own_disk import own_disk
 from client_container.launcher.service.service import Service
 from client_container.launcher.service.verbs import Verbs
 from client_container.launcher.state import StateFolder
@@ -32,7 +34,7 @@ def serve(etc: Path, *, root: Path = Path("/")) -> None:
     notify = Notifier(os.environ)
     installation = read_installation(etc)
     state = StateFolder(installation.launcher_folder, installation.instance)
-    with state.running():
+    with state.running(), _disk(installation):
         service = make_service(installation, state, root)
         control = ControlServer(installation.control, Verbs(service).table())
         stop = _stop_on_signal(service.wake)
@@ -46,6 +48,15 @@ def serve(etc: Path, *, root: Path = Path("/")) -> None:
         finally:
             control.stop()
             service.history.close()
+
+
+def _disk(installation: Installation) -> AbstractContextManager[object]:
+    """The slots' file system, where the launcher has to make it itself."""
+    if not installation.makes_disk:
+        return nullcontext()
+    files = PolicyFiles(installation.policy_file, installation.host_policy_file)
+    files.look()
+    return own_disk(installation.home, files.policy.disk)
 
 
 def make_service(installation: Installation, state: StateFolder, root: Path) -> Service:

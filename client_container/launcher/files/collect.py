@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from client_container.launcher.errors import LauncherError
 from client_container.launcher.files.folders import NoPlainFile, open_plain_file, opened
 from client_container.launcher.line.events import OutFile
 from client_container.launcher.line.names import DEEPEST, BadName, NameSet
+from client_container.launcher.line.patterns import fits
 
 MOST_FILES = 1000
 MOST_LOOKED_AT = 20_000  #: entries
@@ -38,13 +39,17 @@ class Collection:
         return f"Left out of /out: {named}."
 
 
-def collect(folder: int, store: Store, *, most_bytes: int) -> Collection:
+def collect(
+    folder: int, store: Store, *, most_bytes: int, patterns: Sequence[str] | None = None
+) -> Collection:
     """Store every plain file below the open `folder`; what is none, or too much, is left out and named.
 
-    Raises OSError when the files cannot be stored.
+    `patterns`: only what fits one of them is looked at (None: all). Raises OSError when the files cannot be stored.
     """
     found, names, room = Collection(), NameSet(), most_bytes
     for name, within in _files(folder, found):
+        if patterns is not None and not fits(name, patterns):
+            continue
         try:
             names.add(name)
             if len(found.files) >= MOST_FILES:

@@ -1,0 +1,78 @@
+"""Tasks that come after others: whether one may start, and in words what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from source_server.domain.task import Task, TaskOutcome, TaskState
+
+MOST_FOLLOWED = 10_000  #: tasks that a search for a circle goes through
+
+Edges = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  #: task -> those that it comes after
+
+
+class May(str, Enum):
+    """What becomes of a task that is to start."""
+
+    START = "start"
+    WAIT = "wait"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What those that a task comes after say about it; a sentence for each that does not let it start."""
+
+    may: May
+    reasons: tuple[str, ...] = ()
+
+
+def standing(task: Task, found: Mapping[str, Task]) -> Standing:
+    """`found`: the tasks that it comes after, as far as they are there; another owner's are as good as none."""
+    own = {name: one for name, one in found.items() if one.owner == task.owner and one.deleting is None}
+    for name in task.after_tasks:
+        one = own.get(name)
+        if one is not None and one.state is TaskState.COMPLETE and one.outcome is not TaskOutcome.SUCCEEDED:
+            ended = "was cancelled" if one.outcome is TaskOutcome.CANCELLED else "has failed"
+            says = f"It comes after the task {name}, which {ended}."
+            return Standing(may=May.NEVER, reasons=(says,))
+    waits = tuple(
+        sentence for name in task.after_tasks if (sentence := _waits_for(name, own.get(name))) is not None
+    )
+    return Standing(may=May.WAIT if waits else May.START, reasons=waits)
+
+
+def _waits_for(name: str, one: Task | None) -> str | None:
+    if one is None:
+        return f"It comes after the task {name}, which does not exist yet."
+    if one.state is TaskState.WAITING:
+        return f"It comes after the task {name}, which has not started."
+    if one.state is TaskState.RUNNING:
+        return f"It comes after the task {name}, which is running."
+    return None
+
+
+def circle(task_id: str, edges: Edges) -> list[str] | None:
+    """The way from a task back to itself, as its names in order, or None where there is no such way."""
+    came_from: dict[str, str] = {}
+    front = [task_id]
+    while front and len(came_from) < MOST_FOLLOWED:
+        found = edges(front)
+        front = []
+        for one, after in found.items():
+            for name in after:
+                if name == task_id:
+                    return _way(one, came_from)
+                if name not in came_from:
+                    came_from[name] = one
+                    front.append(name)
+    return None
+
+
+def _way(last: str, came_from: Mapping[str, str]) -> list[str]:
+    way = [last]
+    while way[-1] in came_from:
+        way.append(came_from[way[-1]])
+    return way[::-1]

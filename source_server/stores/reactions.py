@@ -1,0 +1,57 @@
+"""Reactions under way: marks on the tasks whose outcome they react to, and the companions that run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pymongo.database import Database
+
+from source_server.domain.task import Task, TaskState
+from source_server.stores.gate import Document, Gate
+from source_server.stores.tasks import read_task
+
+
+class Reactions:
+    """Works on the collection of tasks; its writes are repeatable."""
+
+    def __init__(self, database: Database[Document]) -> None:
+        self._gate = Gate(database, "tasks")
+
+    def ensure_indexes(self) -> None:
+        """Tasks with reactions under way, and the companions of a task; no others are in these."""
+        self._gate.index([("reacting", 1)], name="reacting", partialFilterExpression={"reacting": True})
+        companion = {"reacts_to": {"$type": "string"}}
+        self._gate.index(
+            [("reacts_to", 1), ("created", -1)], name="reactions", partialFilterExpression=companion
+        )
+
+    def read(self, ids: Sequence[str]) -> dict[str, Task]:
+        """The tasks with these ids, by id, as a majority has them: no failover takes back what follows from that."""
+        found = self._gate.find({"_id": {"$in": list(ids)}}, majority=True) if ids else []
+        return {one["_id"]: read_task(one) for one in found}
+
+    def under_way(self) -> list[str]:
+        """The tasks whose reactions have not all ended."""
+        return [one["_id"] for one in self._gate.find({"reacting": True}, {"_id": 1})]
+
+    def end(self, task_id: str, now: datetime, *, rounds: int | None = None) -> bool:
+        """No reaction of the task is to come any more; whether this call ended them.
+
+        `rounds`: only if no round has begun since the task had so many.
+        """
+        guard: Document = {"_id": task_id, "state": TaskState.COMPLETE.value, "reacting": True}
+        if rounds is not None:
+            guard["rounds"] = rounds
+        return self._gate.update_one(guard, {"$set": {"reacting": False, "reacted": now}})
+
+    def companions(self, task_id: str, *, limit: int) -> list[Task]:
+        """The task's companions, of all its rounds, newest first."""
+        query = {"reacts_to": task_id}
+        found = self._gate.find(query, sort=[("created", -1), ("_id", -1)], limit=limit)
+        return [read_task(one) for one in found]
+
+    def set_paused(self, task_id: str, *, paused: bool) -> None:
+        """Close or open the pause gate of the task's companions that run."""
+        query = {"reacts_to": task_id, "state": TaskState.RUNNING.value, "paused": not paused}
+        self._gate.update_many(query, {"$set": {"paused": paused}})
