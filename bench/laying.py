@@ -38,6 +38,7 @@ def running_task(
         sealed=True,
         fields=("a", "b"),
         upload=Upload(id="bench", attempt="bench", complete=True, touched=now),
+        dealt=True,  # only in such tasks are assigned chunks looked for
     )
     stores.tasks.add(task)
     return task

@@ -17,22 +17,25 @@ from source_server.app import build_services
 from source_server.config import Settings
 from source_server.domain.notice import Channel
 from source_server.domain.refusal import Unavailable
-from source_server.domain.task import TaskState
 from source_server.domain.watch import WorkingService
 from source_server.receivers.git_fetch import GitSettings
 from source_server.services.blobs import limits_of
 from source_server.services.deliver import Deliver, Sender
+from source_server.services.each import alone, together
 from source_server.services.handle_events import HandleEvents
 from source_server.services.purge import Purge
+from source_server.services.rotation import Rotation
 from source_server.services.send_mail import SendMail
 from source_server.services.send_webhook import SendWebhook
 from source_server.services.sweep_blobs import SweepBlobs
+from source_server.services.tend_tasks import TendTasks
 from source_server.services.watch_limits import WatchLimits
 from source_server.stores.database import Stores
 
 log = logging.getLogger(__name__)
 
 LONGEST_GAP_S = 15.0  #: a service not heard of for so long, or for a beat, counts as gone
+CHECKED = 200  #: tasks looked at in one step for chunks that wait for a verdict
 DECIDE_BATCH = 200  #: chunks looked at again whose candidates wait for a verdict
 
 
@@ -61,10 +64,21 @@ class Housekeeper:
         )
         self._give_back, self._accept, self._assign = services.give_back, services.accept, services.assign
         self._settle_results, self._reputation = services.settle_results, services.reputation
-        self._complete, self._react, self._depend = services.complete, services.react, services.depend
-        self._delete = services.delete
-        self._upload, self._examine, self._send_round = services.upload, services.examine, services.send_round
-        self._append, self._calculate = services.append, services.calculate
+        self._react, self._depend = services.react, services.depend
+        self._delete, self._send_round, self._calculate = (
+            services.delete,
+            services.send_round,
+            services.calculate,
+        )
+        self._tend_tasks = TendTasks(
+            stores,
+            react=services.react,
+            append=services.append,
+            complete=services.complete,
+            examine=services.examine,
+            upload=services.upload,
+        )
+        self._checked = Rotation(lambda after: stores.unfinished.checked(after, limit=CHECKED))
         self._purge = Purge(stores, self._give_back, beat_s=beat_s)
         self._watch_limits = WatchLimits(stores, services.complete)
         self._notices, self._deliver = services.notices, Deliver(stores, senders(stores, settings))
@@ -94,52 +108,37 @@ class Housekeeper:
         """Settle stored attempts that a crash or a failover left without verdict."""
         now = self._stores.clock.now()
         _log_if("attempts settled", self._accept.settle(now))
-        for task in self._stores.tasks.unfinished():
-            if task.validation.checks:
+        for task in self._checked.next():
+            with alone("chunks of a task cannot be decided", task=task.id):
                 self._decide(self._stores.chunks.validating(task.id, limit=DECIDE_BATCH), now)
         _log_if("results marked suspect", self._reputation.mark_suspects())
 
     def _decide(self, chunks: Sequence[str], now: datetime) -> None:
-        try:
-            self._settle_results.decide_again(chunks, now)
-        except Unavailable:
-            raise
-        except Exception:
-            if len(chunks) <= 1:
-                log.exception("chunk cannot be decided", extra={"chunk": "".join(chunks)})
-                return
-            for one in chunks:  # one of them must not hold the others up
-                self._decide([one], now)
+        def decide(some: Sequence[str]) -> int:
+            self._settle_results.decide_again(some, now)
+            return len(some)
+
+        together("chunk cannot be decided", decide, chunks)
 
     def tasks(self) -> None:
         """Wake rested chunks, pause what only fails, sweep what was cancelled, complete, clear dead uploads."""
-        for task in self._stores.tasks.unfinished():
-            if task.deleting is not None:
-                continue
-            if task.reacts_to is not None:
-                self._react.tend(task)
-            self._append.finish(task)
-            if task.cancelled:
-                self._complete.sweep_cancelled(task)
-            elif task.state is TaskState.RUNNING:
-                self._complete.wake(task)
-                if not task.examined:
-                    self._examine(task)
-                self._complete.if_done(task.id)
-            elif task.start_wanted:
-                self._depend.go_on(task.id)
-            elif self._upload.clean(task):
-                log.info("unfinished upload removed", extra={"task": task.id})
+        self._tend_tasks()
+
+    def dependencies(self) -> None:
+        """Start, or cancel, tasks that waited for others, where a crash kept the end of those from doing so."""
+        self._depend.go_on_all()
 
     def deals(self) -> None:
         """Go on with deals that were too large for their request, some batches each."""
         for deal, _ in self._stores.deals.under_way():
-            self._assign.go_on(deal)
+            with alone("deal cannot go on", deal=deal):
+                self._assign.go_on(deal)
 
     def rounds(self) -> None:
         """Go on with rounds that were too large for their request, or broken off; some batches each."""
         for task in self._stores.rounds.under_way():
-            _log_if("chunks sent out again", self._send_round.go_on(task))
+            with alone("round cannot go on", task=task):
+                _log_if("chunks sent out again", self._send_round.go_on(task))
 
     def schedules(self) -> None:
         """Store as events what schedules have planned by now."""
@@ -160,6 +159,10 @@ class Housekeeper:
     def reactions(self) -> None:
         """Go on with the reactions to the outcomes of tasks."""
         _log_if("steps of reactions taken", self._react.all())
+
+    def large_reactions(self) -> None:
+        """The same, of tasks whose tables take long to make."""
+        _log_if("steps of reactions taken", self._react.large())
 
     def limits(self) -> None:
         """Count what tasks with limits have used; pause or end those that have used up."""
@@ -209,6 +212,7 @@ def run(stores: Stores, *, beat_s: float, settings: Settings | None = None) -> N
         (keeper.silence, pace),
         (keeper.verdicts, 3.0),
         (keeper.tasks, 1.0),
+        (keeper.dependencies, 5.0),
         (keeper.deals, 0.5),
         (keeper.redeal, 2.0),
         (keeper.rounds, 0.5),
@@ -216,6 +220,7 @@ def run(stores: Stores, *, beat_s: float, settings: Settings | None = None) -> N
         (keeper.notices, 1.0),
         (keeper.deliveries, 1.0),
         (keeper.reactions, 0.5),
+        (keeper.large_reactions, 1.0),
         (keeper.calculations, 5.0),
         (keeper.removals, 1.0),
         (keeper.schedules, 1.0),

@@ -62,17 +62,46 @@ def mongo_uri(mongod_binary: Path) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def stores(mongo_uri: str) -> Iterator[Any]:
-    """The stores of a fresh, laid-out database."""
+LAID_OUT = 6  #: databases that tests take turns with: laying one out makes a hundred files
+
+
+@pytest.fixture(scope="session")
+def databases(mongo_uri: str) -> Iterator[Any]:
+    """Laid-out databases, for ever in turn: what a test left running has gone when its own comes round again."""
     from source_server.stores.connection import connect
     from source_server.stores.database import migrate, stores_of
 
-    database = connect(mongo_uri, f"test_{uuid.uuid4().hex[:12]}", application="tests")
+    made: list[Any] = []
+
+    def turns() -> Iterator[Any]:
+        while True:
+            for place in range(LAID_OUT):
+                if place >= len(made):
+                    made.append(connect(mongo_uri, f"test_{uuid.uuid4().hex[:12]}", application="tests"))
+                    migrate(stores_of(made[place]))
+                yield made[place].name
+
+    yield turns()
+    for database in made:
+        database.client.drop_database(database.name)
+        database.client.close()
+
+
+@pytest.fixture
+def stores(mongo_uri: str, databases: Iterator[str]) -> Iterator[Any]:
+    """The stores of a laid-out database without a document."""
+    from source_server.stores.connection import connect
+    from source_server.stores.database import stores_of
+
+    database = connect(mongo_uri, next(databases), application="tests")
+    for name in database.list_collection_names():
+        if name.startswith("system."):
+            database.drop_collection(name)  # what a test had the database write down about itself
+        else:
+            database[name].delete_many({})
     opened = stores_of(database)
-    migrate(opened)
+    opened.meta.set_schema()
     yield opened
-    database.client.drop_database(database.name)
     database.client.close()
 
 

@@ -16,6 +16,7 @@ import click
 
 from dockercomp.api import Server
 from dockercomp.cli.connect import POLL_S, Sentence, server
+from dockercomp.cli.standstill import Standstill
 from dockercomp.failures import ServerUnavailable
 from dockercomp.images import resolve
 from dockercomp.job_files import CheckedJobFile, pack, pin, root_of
@@ -23,6 +24,7 @@ from dockercomp.job_files import CheckedJobFile, pack, pin, root_of
 MOST_SHOWN = 100  #: rows that are printed
 PATIENCE = 60  #: polls without an answer before waiting gives up
 NOT_PINNED = 1  #: exit code of `check`
+INTERRUPTED = 130  #: exit code of `run` after Ctrl-C, as everywhere
 
 job_file = click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("dockercomp.yml")
@@ -49,7 +51,8 @@ Examples:
 def run(file: Path, project: str | None, task_id: str | None, wait: bool, output: Path | None) -> None:
     """Run the job file FILE (dockercomp.yml) with the files that git follows, as they are now.
 
-    Tags of images are resolved here and now. Exit code 1 if the task or one of its reactions failed.
+    Tags of images are resolved here and now. Exit code 1 if the task or one of its reactions failed. When nothing moves
+    for half a minute it says why, once, and goes on waiting; Ctrl-C leaves the task as it is.
     """
     source = server()
     text, checked = _read(source, file)
@@ -65,7 +68,11 @@ def run(file: Path, project: str | None, task_id: str | None, wait: bool, output
     made = source.run_job_file(project, text, task=task_id or uuid.uuid4().hex[:16], files=files, tree=tree)
     click.echo(made["id"])
     if wait:
-        ended = _wait(source, made["id"])
+        try:
+            ended = _wait(source, made["id"])
+        except KeyboardInterrupt:
+            click.echo(f"The task goes on: dockercomp watch {made['id']}", err=True)
+            raise SystemExit(INTERRUPTED) from None
         _report(source, ended, output)
 
 
@@ -157,7 +164,7 @@ def _project(folder: Path) -> str:
 
 def _wait(source: Server, task: str) -> dict[str, Any]:
     """The task's record once it and its reactions are over."""
-    silent, told = 0, ""
+    silent, told, standstill = 0, "", Standstill(source)
     while True:
         try:
             found, silent = source.task(task), 0
@@ -173,6 +180,7 @@ def _wait(source: Server, task: str) -> dict[str, Any]:
         if said != told:
             click.echo(said, err=True)
             told = said
+        standstill.look(found)
         time.sleep(POLL_S)
 
 

@@ -21,11 +21,11 @@ def why(chunk: str) -> None:
 
     CHUNK is TASK.N: the first two columns of the results.
     """
-    for line in _lines(server().why(chunk)):
+    for line in lines(server().why(chunk)):
         click.echo(line)
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What, why, what next, and the last attempts."""
     yield from _wrapped(f"{found['chunk']} ({found['state']}): {found['summary']}", indent="  ")
     for reason in found["reasons"]:

@@ -57,6 +57,14 @@ def build(prefix: str, cache: Path, say: Say) -> str:
     return tag
 
 
+#: What mmdebstrap takes over from this machine (its proxy, its name) is nobody's business. A variant that only extracts
+#: runs no customize hooks.
+CLEARED = (
+    '--extract-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/hostname" "$1/etc/resolv.conf" '
+    '"$1/etc/apt/sources.list"'
+)
+
+
 def tag_of(prefix: str) -> str:
     """The tag of the small base."""
     return f"{prefix}/base:latest"
@@ -70,7 +78,7 @@ def is_built(prefix: str) -> bool:
 
 def recipe_hash() -> str:
     """Hex sha256 of all that decides what the small base contains, but for the mirror's point releases."""
-    return hashlib.sha256("\n".join([suite(), platform.machine(), *packages()]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([suite(), platform.machine(), CLEARED, *packages()]).encode()).hexdigest()
 
 
 def packages() -> list[str]:
@@ -89,7 +97,7 @@ def extract_packages(archive: Path, say: Say) -> None:
     """Write the tar archive of the small base with mmdebstrap; needs root on Debian or Ubuntu."""
     require_mmdebstrap(say)
     partial = archive.with_name(archive.name + ".partial")
-    options = ["--variant=extract", f"--include={','.join(packages())}", *apt_options()]
+    options = ["--variant=extract", f"--include={','.join(packages())}", *apt_options(), CLEARED]
     say(f"Building the small base from {', '.join(packages())} of {suite()} ...")
     done = subprocess.run(
         ["mmdebstrap", "--format=tar", *options, suite(), str(partial), mirror()],

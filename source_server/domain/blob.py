@@ -11,6 +11,11 @@ from source_server.domain.refusal import BadInput, Conflict, NotFound, TooLarge
 MB = 1_000_000
 MOST_OWNERS = 1000  #: accounts that own the same blob
 MOST_FILES = 1000  #: of a job's inputs, of a chunk's, of an attempt's
+LEAST = 4096  #: bytes that each blob counts for its owner's quota, however small: its documents take room too
+ROUNDED = 1024 * 1024  #: what came of a container's upload counts in steps of so many bytes
+SHARES = (
+    10  #: of a quota: what one volunteer has under way for a task of the owner's takes at most one of them
+)
 DEFAULT_OUTPUT_MB = 1024  #: MiB of files of an attempt whose job does not say `disk_mb`
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,6 +52,9 @@ class Uploader:
 
     id: str
     account: str
+    by: str = ""  #: for whom the owner answers not: `VOLUNTEER/TASK`; nothing: the owner uploads
+    share: int = 0  #: bytes that those uploads may come to which are by the same, and in no answer yet
+    chunk: str = ""  #: what they are for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,14 @@ class Uploading:
     file: object  #: the store's name of it
     received: int = 0
     tail: bytes = b""  #: the last of what was received, less than a piece: not in the file yet
+    finishing: bool = False  #: whether somebody looks at the hash, or did and died: its file is left alone
+
+    @property
+    def charged(self) -> int:
+        """Bytes that count for the quota: what the owner says it will come to; of others only what has come."""
+        if not self.uploader.by:
+            return charge(self.total)
+        return charge(min(self.total, -(-self.received // ROUNDED) * ROUNDED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +158,16 @@ def require_quota(used: int, more: int, limits: BlobLimits) -> None:
             f"{more} bytes more would bring the account's blobs to {used + more} bytes, of {limits.quota} allowed; "
             "delete tasks whose files are of no more use, or ask the operator for a larger quota."
         )
+
+
+def charge(size: int) -> int:
+    """Bytes of the quota that a blob of this size takes."""
+    return max(size, LEAST)
+
+
+def share_of(disk_mb: int | None, limits: BlobLimits) -> int:
+    """Bytes that a volunteer's containers may have brought for a task without having answered with them."""
+    return max(output_bytes(disk_mb), limits.quota // SHARES)
 
 
 def output_bytes(disk_mb: int | None) -> int:

@@ -8,9 +8,14 @@ from enum import Enum
 
 from source_server.domain.task import Task, TaskOutcome, TaskState
 
-MOST_FOLLOWED = 10_000  #: tasks that a search for a circle goes through
+MOST_FOLLOWED = 10_000  #: tasks that one may come after, directly or through others
+TOGETHER = 500  #: tasks asked about in one go
 
 Edges = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  #: task -> those that it comes after
+
+
+class TooManyBefore(Exception):
+    """More come before a task than are followed; the message is one sentence."""
 
 
 class May(str, Enum):
@@ -55,19 +60,27 @@ def _waits_for(name: str, one: Task | None) -> str | None:
 
 
 def circle(task_id: str, edges: Edges) -> list[str] | None:
-    """The way from a task back to itself, as its names in order, or None where there is no such way."""
+    """The way from a task back to itself, as its names in order, or None where there is no such way.
+
+    Raises TooManyBefore where that cannot be said: a circle that is not seen is a task that waits for ever.
+    """
     came_from: dict[str, str] = {}
     front = [task_id]
-    while front and len(came_from) < MOST_FOLLOWED:
-        found = edges(front)
-        front = []
-        for one, after in found.items():
-            for name in after:
-                if name == task_id:
+    while front:
+        further: list[str] = []
+        for begin in range(0, len(front), TOGETHER):
+            for one, after in edges(front[begin : begin + TOGETHER]).items():
+                if task_id in after:
                     return _way(one, came_from)
-                if name not in came_from:
-                    came_from[name] = one
-                    front.append(name)
+                new = [name for name in dict.fromkeys(after) if name not in came_from]
+                came_from.update(dict.fromkeys(new, one))
+                further += new
+                if len(came_from) > MOST_FOLLOWED:
+                    raise TooManyBefore(
+                        f"This task would come after more than {MOST_FOLLOWED:,} tasks, directly or through others: "
+                        "name fewer in after_tasks."
+                    )
+        front = further
     return None
 
 

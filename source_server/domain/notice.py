@@ -9,8 +9,11 @@ from enum import Enum
 MOST_TARGETS = 5  #: addresses that a task tells
 #: Pauses after the first, second, ... failed try, in seconds; after the last of them it is given up.
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)
-MAILS_AN_HOUR = 30  #: of one project
-HOOKS_AN_HOUR = 600  #: of one project
+MAILS_AN_HOUR = 30  #: of one account's tasks, whatever project they are in
+MAILS_TO_ONE_AN_HOUR = (
+    30  #: to one address, whoever's tasks they are about: the mail server is the operator's
+)
+HOOKS_AN_HOUR = 600  #: of one account's tasks
 
 
 class Channel(str, Enum):
@@ -50,6 +53,7 @@ class Notice:
     id: str
     task: str
     project: str
+    owner: str | None = None  #: the account whose task it is; None in those of before
     event: Event
     target: Target
     body: str  #: JSON text, the same at every try
@@ -67,10 +71,14 @@ def next_try(tries: int, now: datetime) -> datetime | None:
 
 
 def most_an_hour(channel: Channel) -> int:
-    """Messages of one project in an hour."""
+    """Messages about one account's tasks in an hour."""
     return MAILS_AN_HOUR if channel is Channel.EMAIL else HOOKS_AN_HOUR
 
 
-def notice_id(task: str, event: Event, occasion: int, target: Target, place: int) -> str:
-    """The id of the message about the `occasion`th event of its kind to the task's `place`th address."""
-    return f"{task}.{event.value.rpartition('.')[2]}.{occasion}.{place}.{target.channel.value}"
+def notice_id(task: str, made: datetime, event: Event, occasion: int, target: Target, place: int) -> str:
+    """The id of the message about the `occasion`th event of its kind to the task's `place`th address.
+
+    `made`, in milliseconds, tells the task from a deleted one of the same id, whose messages may still be waiting.
+    """
+    instant = round(made.timestamp() * 1000)
+    return f"{task}.{instant}.{event.value.rpartition('.')[2]}.{occasion}.{place}.{target.channel.value}"

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import IO, Any
 
+MAX_SETTINGS = 64 * 1024  #: bytes of a receiver's settings, as JSON
 MAX_PAYLOAD = 4 * 1024 * 1024  #: bytes that an event holds itself; more is a blob beside it
 MOST_ABOUT = 16 * 1024  #: letters of the small facts about it
 MOST_OPEN = 1000  #: events of one receiver that wait to be handled
@@ -17,6 +18,9 @@ MOST_RECEIVERS = 100  #: of one project
 HANDLED_WITHIN = timedelta(seconds=30)  #: who handles an event and is silent for so long has died
 LONGEST_REST = timedelta(minutes=5)  #: between two tries at an event
 MOST_FAULTS = 10  #: failures of the server's own at one event, after which it is set aside
+MOST_TAKES = (
+    5  #: times in a row that it was taken in hand and nothing was heard of it again: who did so has died
+)
 
 KEPT_DONE = timedelta(days=90)  #: how long an event is remembered, so that its repetition is known as one
 KEPT_REFUSED = timedelta(days=90)  #: how long one that was refused can still be handled again
@@ -34,6 +38,7 @@ class Receiver:
     secret: str | None = None  #: kept only where it has to be computed with (HMAC); else its hash is
     secret_hash: str = ""
     planned: datetime | None = None  #: a schedule's: up to here every planned time has been seen to
+    next_due: datetime | None = None  #: a schedule's: before that nothing comes; None: not known
 
 
 class EventState(str, Enum):
@@ -65,6 +70,7 @@ class Event:
     task: str | None = None  #: the task that it made
     tries: int = 0  #: times that somebody began to handle it
     faults: int = 0  #: of those, how many ended in a mistake of the server
+    takes: int = 0  #: times in a row that somebody took it in hand without an outcome, the present one too
     not_before: datetime | None = None
     hand: str | None = None  #: who handles it
     touched: datetime | None = None  #: when that one last said so

@@ -22,6 +22,7 @@ from source_server.domain.patterns import fits
 MOST_SCHEMA = 16 * 1024  #: letters of a schema, as JSON
 MOST_WEIGHT = 2000  #: values in a schema, those that a $ref names counted once more wherever it stands
 PATTERN_WEIGHT = 256  #: of a pattern: matching it may take so much longer than looking at a value
+COMPOUND_WEIGHT = 4  #: of a list or object that answers are compared with
 MOST_WORK = 2**26  #: a schema's weight times the letters of an answer: half a second at worst
 DEEPEST = 64  #: lists and objects within each other, in an answer or a schema
 LONGEST_NUMBER = 400  #: letters of a number
@@ -83,6 +84,17 @@ def misfit(
         said = str(unfit)
         return said if len(said) <= MOST_SAID else f"{said[: MOST_SAID - 4]} ..."
     return None
+
+
+def effort(wanted: ResultType, answer: str) -> int:
+    """What `misfit` has to do for an answer, in the measure of MOST_WORK; 0 where it is little."""
+    if wanted.schema is None:
+        return 0
+    try:
+        work = _compiled(wanted.schema).weight * len(answer)
+    except BadSchema:
+        return 0
+    return work if work <= MOST_WORK else 0  # more is not even begun
 
 
 def _require_files(outputs: Sequence[str], files: Sequence[str]) -> None:
@@ -280,7 +292,7 @@ class _Weight:
         if name == "pattern":
             return PATTERN_WEIGHT
         if name in _PLAIN:
-            return _count(value)
+            return _count(value, COMPOUND_WEIGHT if name in ("const", "enum") else 1)
         if name in _NAMED and isinstance(value, dict):
             each = PATTERN_WEIGHT if name == "patternProperties" else 1
             return sum(each + self._schema(inner) for inner in value.values())
@@ -292,10 +304,10 @@ class _Weight:
         return 1 + sum(map(self._values, value)) if isinstance(value, list) else 1
 
 
-def _count(value: Any) -> int:
+def _count(value: Any, compound: int) -> int:
     if isinstance(value, dict):
-        return 1 + sum(map(_count, value.values()))
-    return 1 + sum(map(_count, value)) if isinstance(value, list) else 1
+        return compound + sum(_count(inner, compound) for inner in value.values())
+    return compound + sum(_count(inner, compound) for inner in value) if isinstance(value, list) else 1
 
 
 def _at(whole: Any, reference: str) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from source_server.domain.appending import Appended, Appending
+from source_server.domain.appending import Appending
 from source_server.domain.container import Container
 from source_server.domain.job import Job
 from source_server.domain.limits import Limits
@@ -78,7 +78,6 @@ class Task:
     start_wanted: bool = False  #: it was started, and waits for those
     open_ended: bool = False  #: chunks are added while it runs, until it is closed
     appending: Appending | None = None  #: rows that are being added just now
-    appended: tuple[Appended, ...] = ()  #: what the last requests have added, oldest first
     body_digest: str | None = None  #: SHA-256 of the body that made it: the same id and body is the same task
     origin: str | None = None  #: the receiver that made it; None: a scientist
     limits: Limits | None = None  #: how far it may go

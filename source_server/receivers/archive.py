@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ from typing import IO
 
 from source_server.domain.file_names import BadName, checked_name, matches
 from source_server.domain.refusal import BadInput, TooLarge
+from source_server.receivers.unpack import PIECE, Count, Unpacked
 
-MOST_MEMBERS = 100_000  #: entries of an archive, whether they match or not
-MOST_UNPACKED = 20 * 1024**3  #: bytes of its files together, counted as they come
-MOST_HEADER = 1024 * 1024  #: bytes of a tar's headers
+MOST_MEMBERS = 100_000  #: entries of an archive, folders too, whether they match or not
+MOST_UNPACKED = (
+    20 * 1024**3
+)  #: bytes that it unfolds to, those of files that are passed over too, as they come
+MOST_HEADER = 128 * 1024  #: bytes of a tar's header: a long name, or what an extended one says
+MOST_WORDS = 100  #: that a tar says once for all files
 MOST_DIRECTORY = 16 * 1024 * 1024  #: bytes of a zip's directory
-PACKED = 4096  #: bytes that are unpacked at once: at the worst some 80 MB
 ENDINGS = {
     ".tar": "tar",
     ".tar.gz": "tar",
@@ -35,28 +39,34 @@ class Member:
     content: IO[bytes]
 
 
-class _Counted:
-    """A content whose bytes count for the whole archive."""
+class _Content:
+    """A content whose bytes count for the whole archive; of a tar they are counted where it is unpacked."""
 
-    def __init__(self, source: IO[bytes], counted: list[int]) -> None:
-        self._source, self._counted = source, counted
+    def __init__(self, source: IO[bytes], count: Count | None) -> None:
+        self._source, self._count = source, count
 
     def read(self, size: int = -1) -> bytes:
         with _sentences():  # broken off in the middle of a file
             piece = self._source.read(size)
-        self._counted[0] += len(piece)
-        if self._counted[0] > MOST_UNPACKED:
-            raise TooLarge(f"The archive's files have together more than {MOST_UNPACKED} bytes.")
+        if self._count is not None:
+            self._count.add(len(piece))
         return piece
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is read as a whole must not be a gigabyte of packed zeros."""
+    """A header that is read as a whole must not be a gigabyte of packed zeros, nor a list of holes without end."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if not self.isreg() and self.size > MOST_HEADER:
             raise BadInput("The archive has a header that is larger than any name could be.")
+        if self.issparse() or self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_holes()
         return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+
+    def _refuse_holes(self, *_: object) -> None:
+        raise BadInput("The archive has a file with holes: make it without --sparse.")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_holes
 
 
 class _Cautious:
@@ -78,11 +88,9 @@ def members(kind: str, archive: IO[bytes], pattern: str) -> Iterator[Member]:
     Raises BadInput for an archive that is broken, or has a name that could mean another place, a link that matches, or
     a path twice; TooLarge for one that unfolds beyond bounds.
     """
-    seen, counted = set[str](), [0]
+    seen, count = set[str](), Count(MOST_UNPACKED)
     with _sentences():
-        for number, (name, regular, content) in enumerate(_entries(kind, archive)):
-            if number >= MOST_MEMBERS:
-                raise TooLarge(f"The archive has more than {MOST_MEMBERS} entries.")
+        for name, regular, content in _entries(kind, archive, count):
             path = _checked(name)
             if not matches(path, [pattern]):
                 continue
@@ -91,23 +99,49 @@ def members(kind: str, archive: IO[bytes], pattern: str) -> Iterator[Member]:
             if path in seen:
                 raise BadInput(f"The archive has the file {path!r} twice.")
             seen.add(path)
-            yield Member(path, _Counted(content, counted))  # type: ignore[arg-type]
+            counted = count if kind == "zip" else None
+            yield Member(path, _Content(content, counted))  # type: ignore[arg-type]
 
 
-def _entries(kind: str, archive: IO[bytes]) -> Iterator[tuple[str, bool, IO[bytes] | None]]:
+def _entries(kind: str, archive: IO[bytes], count: Count) -> Iterator[tuple[str, bool, IO[bytes] | None]]:
     """(name, whether an ordinary file, content) of all entries but folders."""
     if kind == "zip":
-        with zipfile.ZipFile(_Cautious(archive)) as opened:  # type: ignore[arg-type,unused-ignore]
-            for entry in opened.infolist():
-                if not entry.is_dir():
-                    with opened.open(entry) as content:
-                        yield entry.filename, (entry.external_attr >> 28) in (0, 0o10), content
+        yield from _of_zip(archive)
         return
-    with tarfile.open(fileobj=archive, mode="r|*", bufsize=PACKED, tarinfo=_Header) as stream:
-        while (item := stream.next()) is not None:
-            stream.members = []  # type: ignore[attr-defined]  # else it keeps them all
+    unpacked = Unpacked(archive, count)
+    with tarfile.open(fileobj=unpacked, mode="r|", bufsize=PIECE, tarinfo=_Header) as stream:  # type: ignore[call-overload]
+        for number in itertools.count(1):
+            if (item := stream.next()) is None:
+                return
+            _require_few(number)
+            stream.members = []  # else it keeps them all
+            if len(stream.pax_headers) > MOST_WORDS:
+                raise BadInput(f"The archive says more than {MOST_WORDS} things of all its files together.")
+            if item.size < 0:
+                raise BadInput("The archive has a file of less than no bytes.")
+            count.require(item.size)
             if not item.isdir():
                 yield item.name, item.isreg(), stream.extractfile(item) if item.isreg() else None
+
+
+def _of_zip(archive: IO[bytes]) -> Iterator[tuple[str, bool, IO[bytes] | None]]:
+    with zipfile.ZipFile(_Cautious(archive)) as opened:  # type: ignore[arg-type,unused-ignore]
+        for number, entry in enumerate(opened.infolist(), 1):
+            _require_few(number)
+            if entry.is_dir():
+                continue
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Of the others zipfile unpacks a piece whole, whatever its size.
+                raise BadInput(
+                    "The archive is packed in a way that is not taken: make a zip with deflate, or a tar."
+                )
+            with opened.open(entry) as content:
+                yield entry.filename, (entry.external_attr >> 28) in (0, 0o10), content
+
+
+def _require_few(number: int) -> None:
+    if number > MOST_MEMBERS:
+        raise TooLarge(f"The archive has more than {MOST_MEMBERS} entries.")
 
 
 def _checked(name: str) -> str:

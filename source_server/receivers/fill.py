@@ -63,6 +63,10 @@ class Fill:
             self._tasks.start(owner, task.id)
         return task.id
 
+    def owner_of(self, task_id: str) -> str | None:
+        """Whose task has this id; None: nobody's."""
+        return self._tasks.owner_of(task_id)
+
     def _load(self, owner: Account, task: Task, data: Data) -> None:
         try:
             self._upload(task, UPLOAD, data.kind, data.lines(), bytes_per_chunk=data.bytes_per_chunk)

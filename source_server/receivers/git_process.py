@@ -24,7 +24,8 @@ SAID = 4096  #: bytes that are read of what git says
 #: The bounds hold before git begins; a shell sets them, for code between fork and exec is not safe with threads.
 _BOUNDED = 'ulimit -c 0; ulimit -t "$1"; ulimit -f "$2"; ulimit -v "$3"; shift 3; exec "$@"'
 #: What the operator's environment says about the way out, and about whom to trust there.
-_PASSED = ("PATH", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+_PASSED = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _SSH = "ssh -oBatchMode=yes -oStrictHostKeyChecking=yes -oClearAllForwardings=yes -oPermitLocalCommand=no"
 
 
@@ -111,7 +112,9 @@ class Git:
         return ["/bin/sh", "-c", _BOUNDED, "sh", *bounds, "git", *arguments]
 
     def _environment(self) -> Mapping[str, str]:
-        said = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        # A proxy would look the host's name up itself, and so come to another address than the one that was checked.
+        names = _PASSED if self.address.pinned is not None else (*_PASSED, *_PROXIES)
+        said = {name: os.environ[name] for name in names if name in os.environ}
         return {
             **said,
             "HOME": str(self.folder),

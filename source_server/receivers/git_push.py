@@ -139,14 +139,21 @@ class GitPush(Plug[GitPushSettings]):
             )
             data = None if file.data_file is None else opened.enter_context(_copied(tree, file.data_file))
             task_id = (settings.prefix + commit)[:LONGEST_ID]
-            return self._filled(
-                receiver, body, task_id, Data(kind=kind_of(file), lines=lambda: _lines(file, data))
-            )
+            apart = f"{commit[: LONGEST_ID - 8]}-{receiver.id[:7]}"
+            lines = Data(kind=kind_of(file), lines=lambda: _lines(file, data))
+            return self._filled(receiver, body, (task_id, apart), lines)
 
-    def _filled(self, receiver: Receiver, body: Mapping[str, Any], task_id: str, data: Data) -> str:
+    def _filled(self, receiver: Receiver, body: Mapping[str, Any], ids: tuple[str, str], data: Data) -> str:
+        """The task under the first id; under the second where somebody else, who saw the commit too, has the first."""
+        task_id, apart = ids
+        owner = self._people.owner_of(receiver.project).id
+        if self._fill.owner_of(task_id) not in (None, owner) or self._fill.owner_of(apart) == owner:
+            return self._fill(receiver, body, apart, data)
         try:
             return self._fill(receiver, body, task_id, data)
         except Conflict as error:
+            if self._fill.owner_of(task_id) not in (None, owner):  # just now
+                return self._fill(receiver, body, apart, data)
             raise Conflict(
                 f"{error} (A second receiver of a repository needs a 'prefix' of its own.)"
             ) from error

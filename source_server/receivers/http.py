@@ -81,7 +81,7 @@ class Http(Plug[HttpSettings]):
 
     def in_order(self, receiver: Receiver) -> bool:
         """Rows of an open-ended task: of the keys with which they were added it remembers only the last ones."""
-        return self.settings_of(receiver).append_to is not None
+        return receiver.settings.get("append_to") is not None
 
     def handle(self, receiver: Receiver, event: Event) -> str:
         """The task of this message."""

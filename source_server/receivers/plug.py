@@ -98,6 +98,10 @@ class Plug(Generic[Settings]):
         """Nothing comes by itself, unless the kind says so."""
         return None
 
+    def next_due(self, receiver: Receiver, now: datetime) -> datetime | None:
+        """Nothing comes by itself, unless the kind says so."""
+        return None
+
     def handle(self, receiver: Receiver, event: Event) -> str | None:
         """What becomes of an event."""
         raise NotImplementedError

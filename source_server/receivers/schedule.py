@@ -82,10 +82,13 @@ class Schedule(Plug[ScheduleSettings]):
 
     def due(self, receiver: Receiver, now: datetime) -> Offer | None:
         """The latest planned time that has come and was not seen to."""
-        settings = self.settings_of(receiver)
-        after = receiver.planned or receiver.created
-        planned = latest(_next_time(settings.cron, settings.timezone), after=after, now=now)
+        planned = latest(_clock(receiver), after=receiver.planned or receiver.created, now=now)
         return None if planned is None else Offer(key=planned.isoformat())
+
+    def next_due(self, receiver: Receiver, now: datetime) -> datetime | None:
+        """The next planned time after now."""
+        planned = _clock(receiver)(now + timedelta(microseconds=1))
+        return None if planned is None else planned.astimezone(timezone.utc)
 
     def handle(self, receiver: Receiver, event: Event) -> str:
         """The task of that planned time."""
@@ -105,6 +108,11 @@ def _lines(settings: ScheduleSettings, planned: datetime) -> list[bytes]:
     """The rows of one run: those of the settings, or one that says when it was planned."""
     there = planned.astimezone(ZoneInfo(settings.timezone)).isoformat(timespec="minutes")
     return [json.dumps(row).encode() + b"\n" for row in settings.rows or [{"planned": there}]]
+
+
+def _clock(receiver: Receiver) -> NextTime:
+    # The settings were checked when the receiver was made: here only these two are read.
+    return _next_time(receiver.settings["cron"], receiver.settings.get("timezone", "UTC"))
 
 
 @lru_cache(maxsize=1000)

@@ -76,7 +76,9 @@ class Upload(Plug[UploadSettings]):
             wanted = "a table" if settings.chunking.files is None else "a tar or zip archive"
             raise BadInput(f"This receiver takes {wanted}, not {kind}.")
         assert arrival.stream is not None
-        sha256, size = self._blobs.put_stream(self._people.owner_of(receiver.project).id, arrival.stream)
+        owner, told = self._people.owner_of(receiver.project).id, arrival.headers.get("content-length", "")
+        expected = int(told) if told.isascii() and told.isdigit() and len(told) < 16 else 0
+        sha256, size = self._blobs.put_stream(owner, arrival.stream, expected=expected)
         if not size:
             raise BadInput("The file is empty.")
         about = {"name": named, "type": kind, "bytes": str(size)}

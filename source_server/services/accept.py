@@ -17,7 +17,7 @@ from source_server.domain.container import Container
 from source_server.domain.eligibility import platform
 from source_server.domain.job import Job
 from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Refusal, Unavailable
-from source_server.domain.result_type import misfit
+from source_server.domain.result_type import MOST_WORK, effort, misfit
 from source_server.domain.task import Task
 from source_server.domain.timing import computed_for
 from source_server.domain.trust import Standing, is_established
@@ -46,6 +46,7 @@ SETTLE_AFTER = timedelta(
     seconds=5
 )  #: how old a stored attempt without verdict is before housekeeping takes it up
 SETTLE_BATCH = 500
+MOST_CHECKED = 2 * MOST_WORK  #: work that a request's answers may make when they are held to schemas
 
 Finished = Callable[[str, float, bool], None]  #: told task, seconds, and whether an attempt came to an answer
 
@@ -145,13 +146,9 @@ class Accept:
     def _store(
         self, container: Container, attempts: Sequence[Attempt], chunks: dict[str, Chunk]
     ) -> dict[str, Refusal]:
-        """Store and settle; the refusals of those that were one different answer too many, by stored id."""
+        """Store and settle; the refusals of those that were one different answer too many, or too much work, by id."""
         tasks = self._known.read({one.task for one in chunks.values()})
-        checked = {
-            id(one): _checked(one, chunks[one.chunk], tasks.get(chunks[one.chunk].task)) for one in attempts
-        }
-        refused = self._one_too_many(container, [(one, checked[id(one)]) for one in attempts])
-        kept = [checked[id(one)] for one in attempts if stored_id(one) not in refused]
+        kept, refused = self._look_at(container, attempts, chunks, tasks)
         now = self._stores.clock.now()
         origin = Origin(container=container.id, host=container.host.id, account=container.account)
         established = self._is_established(container, tasks, now)
@@ -188,31 +185,51 @@ class Accept:
             established=established,
             unchecked=not rule.checks,
             self_test=container.self_test,
-            variant=_variant_by_image(tasks[chunk.task].job, attempt.image),
         )
 
-    def _one_too_many(
-        self, container: Container, attempts: Sequence[tuple[Attempt, Attempt]]
-    ) -> dict[str, Refusal]:
-        """(as sent, as checked): at most so many different answers of one container in a run, and failures a lease."""
-        named = {sent.chunk for sent, _ in attempts}
+    def _look_at(
+        self,
+        container: Container,
+        attempts: Sequence[Attempt],
+        chunks: Mapping[str, Chunk],
+        tasks: Mapping[str, Task],
+    ) -> tuple[list[Attempt], dict[str, Refusal]]:
+        """Those that are to be stored, as checked, each once; and why others are not, by their ids as sent.
+
+        At most so many different answers of one container in a run, and failures a lease. What takes long to check is
+        checked only where it may count, and not more of it in a request than a moment's work.
+        """
+        named = {one.chunk for one in attempts}
         given = self._stores.results.given(named, container.id)
         failed = self._stores.errors.given(named, container.id)
+        kept: list[Attempt] = []
         refused: dict[str, Refusal] = {}
-        for sent, attempt in attempts:
-            answer = is_answer(attempt)
-            run = (sent.chunk, sent.run)
-            before = given.setdefault(run, set()) if answer else failed.setdefault((*run, sent.token), set())
-            most = DIFFERENT_RESULTS if answer else DIFFERENT_ERRORS
+        spent = 0
+        for id_, sent in {stored_id(one): one for one in attempts}.items():
+            chunk, run = chunks[sent.chunk], (sent.chunk, sent.run)
+            task = tasks.get(chunk.task)
+            answers = given.setdefault(run, set())
+            failures = failed.setdefault((*run, sent.token), set())
+            known = sent.outcome is Outcome.OK and digest(sent) in answers  # checked when it came before
+            work = 0 if known else _effort(sent, task)
+            if work and (len(answers) >= DIFFERENT_RESULTS or len(failures) >= DIFFERENT_ERRORS):
+                refused[id_] = _one_too_many(answer=len(answers) >= DIFFERENT_RESULTS)
+                continue
+            if work and spent and spent + work > MOST_CHECKED:
+                refused[id_] = Unavailable("Checking the other answers took long: send this one again.")
+                continue
+            spent += work
+            attempt = sent if known else _checked(sent, chunk, task)
+            before, most = answers, DIFFERENT_RESULTS
+            if not is_answer(attempt):
+                before, most = failures, DIFFERENT_ERRORS
             # The same answer again is no different one, though another lease brought it.
             if digest(attempt) not in before and len(before) >= most:
-                what = "answers" if answer else "failures"
-                refused[stored_id(sent)] = Conflict(
-                    f"This container has already given {most} different {what} for the chunk."
-                )
+                refused[id_] = _one_too_many(answer=is_answer(attempt))
             else:
                 before.add(digest(attempt))
-        return refused
+                kept.append(attempt)
+        return kept, refused
 
     def _is_established(self, container: Container, tasks: Mapping[str, Task], now: datetime) -> bool:
         if not any(task.validation.checks for task in tasks.values()):
@@ -268,9 +285,16 @@ class Accept:
                 self._finished(task.id, seconds, is_answer(attempt))
 
 
-def _variant_by_image(job: Job, image: str | None) -> str:
-    """The job's variant that has this image."""
-    return next((one.name for one in job.variants if one.image == image), "")
+def _one_too_many(*, answer: bool) -> Refusal:
+    what = f"{DIFFERENT_RESULTS} different answers" if answer else f"{DIFFERENT_ERRORS} different failures"
+    return Conflict(f"This container has already given {what} for the chunk.")
+
+
+def _effort(attempt: Attempt, task: Task | None) -> int:
+    """What checking takes that depends on a scientist's schema."""
+    if attempt.outcome is not Outcome.OK or task is None or task.validates is not None:
+        return 0
+    return effort(task.job.result, attempt.stdout)
 
 
 def _checked(attempt: Attempt, chunk: Chunk, task: Task | None) -> Attempt:

@@ -38,7 +38,11 @@ class AnswerFiles:
         named = {one.sha256: one.bytes for one in attempt.files}
         here = self._stores.blobs.touch(task.owner, named, self._stores.clock.now())
         missing = [one for one, size in named.items() if not brought.get(one) == here.get(one) == size]
-        return FilesMissing(missing) if missing else None
+        if missing:
+            return FilesMissing(missing)
+        if named:
+            self._stores.deliveries.answered(place(attempt.chunk, attempt.run, container.id))
+        return None
 
 
 def wrong_files(attempt: Attempt, job: Job) -> str | None:

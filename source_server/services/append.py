@@ -37,7 +37,7 @@ class Append:
         """Add rows, one a chunk; the same key again answers what it added. Raises BadInput, TooLarge or Conflict."""
         texts, names = _read(task, rows, self._inputs)
         for _ in range(TRIES):
-            known = _known(task, key)
+            known = self._stores.appends.known(task.id, key)
             if known is not None:
                 return known
             _require_open(task)
@@ -60,7 +60,7 @@ class Append:
         """Take no more rows: the task ends with its last chunk. Raises Conflict for one that was never open."""
         for _ in range(TRIES):
             if not task.open_ended:
-                if task.appended or (task.upload is not None and task.upload.id == OPEN):
+                if task.upload is not None and task.upload.id == OPEN:
                     return
                 raise Conflict("The task is not open-ended: its data came in one piece.")
             self.finish(task)
@@ -78,7 +78,7 @@ class Append:
         made = [(new_chunk(task, task.upload, one, run=run), one) for one in cuts]
         # What it names was looked at when it came: from here on nothing can refuse it any more.
         self._stores.chunks.ensure(self._inputs.complete(task, made, strict=False))
-        self._stores.appends.end(task.id, new)
+        self._stores.appends.end(task.id, new, self._stores.clock.now())
 
     def _again(self, task_id: str) -> Task:
         task = self._stores.tasks.find(task_id)
@@ -116,10 +116,6 @@ def _next(task: Task, key: str, texts: tuple[str, ...], names: Iterable[str]) ->
             f"The rows would bring the task over {MAX_FIELDS} field names, or {MAX_NAMES} letters of them."
         )
     return Appending(key=key, n=task.upload.chunks, texts=texts, fields=fields)
-
-
-def _known(task: Task, key: str) -> Appended | None:
-    return next((one for one in task.appended if one.key == key), None)
 
 
 def _require_open(task: Task) -> None:

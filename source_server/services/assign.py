@@ -22,12 +22,14 @@ from source_server.domain.task import Task, TaskState
 from source_server.services.depend import Depend
 from source_server.services.live import LiveContainers
 from source_server.services.plan_deal import PlanDeal, available
+from source_server.services.rotation import Rotation
 from source_server.stores.database import Stores
 from source_server.stores.deals import Deal
 
 BATCH = 1000
 IN_REQUEST = 5  #: batches carried out before the answer; the rest is housekeeping's
 IN_STEP = 20  #: batches of one deal that housekeeping carries out before it looks at the next
+REDEALT = 500  #: tasks looked at in one step to see whether something of them came back
 SILENCE = timedelta(seconds=15)  #: after which a process that has a deal in hand counts as gone
 
 
@@ -48,6 +50,7 @@ class Assign:
         self._stores = stores
         self._plan = PlanDeal(stores)
         self._depend = Depend(stores)
+        self._dealt = Rotation(lambda after: stores.unfinished.dealt_on_offer(after, limit=REDEALT))
 
     def __call__(self, owner: str, projects: Sequence[str] | None, by: By = By.COUNT) -> DealReport:
         """Start the sealed tasks of these projects (None: all) and deal their first 5,000 ready chunks."""
@@ -118,7 +121,7 @@ class Assign:
         return deal
 
     def _dealt_before(self) -> Iterator[Task]:
-        tasks = [task for task in self._stores.tasks.unfinished() if task.dealt and task.claimable]
+        tasks = [task for task in self._dealt.next() if task.claimable]
         projects = self._stores.projects.read(sorted({task.project for task in tasks}))
         return (task for task in tasks if task.project in projects and projects[task.project].assigned_only)
 

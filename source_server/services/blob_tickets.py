@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from source_server.domain import tickets
-from source_server.domain.blob import MOST_FILES, BlobNotFound, Part, Received, Uploader, output_bytes
+from source_server.domain.blob import (
+    MOST_FILES,
+    BlobLimits,
+    BlobNotFound,
+    Part,
+    Received,
+    Uploader,
+    charge,
+    output_bytes,
+    share_of,
+)
 from source_server.domain.chunk import Chunk
 from source_server.domain.container import Container
 from source_server.domain.inputs import literals
@@ -13,6 +24,8 @@ from source_server.domain.refusal import BadInput, NotAllowed, NotFound, TooLarg
 from source_server.domain.task import Task
 from source_server.services.blobs import Blobs, Read
 from source_server.stores.database import Stores
+
+WAITING = timedelta(hours=1)  #: after which one that asks no more holds up nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +43,19 @@ class Shown:
         return place(self.chunk.id, self.run, self.container.id)
 
     @property
-    def uploader(self) -> Uploader:
+    def by(self) -> str:
+        """Under which name what this volunteer brings for the task is bounded, whichever of its hosts does."""
+        return f"{self.container.account}/{self.task.id}"
+
+    def uploader(self, limits: BlobLimits) -> Uploader:
         """The container, for the task's owner."""
-        return Uploader(id=f"{self.container.id}/{self.task.owner}", account=self.task.owner)
+        return Uploader(
+            id=f"{self.container.id}/{self.task.owner}",
+            account=self.task.owner,
+            by=self.by,
+            share=share_of(self.task.job.disk_mb, limits),
+            chunk=self.chunk.id,
+        )
 
 
 def place(chunk: str, run: int, container: str) -> str:
@@ -70,12 +93,19 @@ class BlobTickets:
         if shown.chunk.input_file is not None:
             named.add(shown.chunk.input_file.sha256)
         if sha256 not in named and sha256 not in self.delivered(shown):
-            raise BlobNotFound(sha256, self._blobs.received(shown.uploader, sha256))
+            raise BlobNotFound(sha256, self._blobs.received(shown.uploader(self._blobs.limits), sha256))
         return shown.task.owner
 
     def delivered(self, shown: Shown) -> dict[str, int]:
         """hash -> bytes of what the container has uploaded whole for this run of the chunk."""
         return self._stores.deliveries.whole(shown.place)
+
+    def _uploader(self, shown: Shown, now: datetime) -> Uploader:
+        """Who uploads. The share does not hold up what began first: else many that began would wait for each other."""
+        found = shown.uploader(self._blobs.limits)
+        if self._stores.deliveries.first(shown.by, since=now - WAITING) == shown.place:
+            return replace(found, share=self._blobs.limits.quota)
+        return found
 
     def receive(self, shown: Shown, sha256: str, part: Part, read: Read) -> Received:
         """Take in a part of a file that the chunk's program has made. Raises as `Blobs.receive` does; TooLarge."""
@@ -84,12 +114,13 @@ class BlobTickets:
             raise NotAllowed("The job keeps no files: it names no `outputs`.")
         most = output_bytes(job.disk_mb)
         if not self._stores.deliveries.admit(
-            shown.place, sha256, part.total, now, most=most, files=2 * MOST_FILES
+            shown.place, sha256, part.total, now, by=shown.by, most=most, files=2 * MOST_FILES
         ):
             raise TooLarge(
                 f"For one chunk a container uploads at most {most} bytes in {2 * MOST_FILES} files."
             )
-        received = self._blobs.receive(shown.uploader, sha256, part, read)
+        received = self._blobs.receive(self._uploader(shown, now), sha256, part, read)
         if received.whole:
-            self._stores.deliveries.complete(shown.place, sha256, self._stores.clock.now())
+            size, now = charge(received.total), self._stores.clock.now()
+            self._stores.deliveries.complete(shown.place, sha256, size, now)
         return received

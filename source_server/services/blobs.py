@@ -11,10 +11,10 @@ import io
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from source_server.config import Settings
 from source_server.domain.blob import (
@@ -22,28 +22,30 @@ from source_server.domain.blob import (
     BlobNotFound,
     HashDiffers,
     OtherPart,
+    OverQuota,
     Owned,
     Part,
     Received,
     Uploader,
     Uploading,
+    charge,
     checked_sha256,
     require_quota,
     require_size,
 )
 from source_server.domain.refusal import BadInput, Conflict, Unavailable
+from source_server.services.blob_writing import COUNTED, Made, Read, Writing, full
 from source_server.services.readers import Readers
 from source_server.stores.database import Stores
 from source_server.stores.grid import PIECE
 
+__all__ = ["COUNTED", "PIECE", "Blobs", "Read", "limits_of"]
+
 MOST_AT_ONCE = 4  #: who read, and as many who write, at once in one process
 EACH = 3  #: of them of one account
-ALIVE_S = 3.0  #: how often an upload says that it goes on
 QUIET = timedelta(seconds=12)  #: silence after which another request may go on with it
-COUNTED = 4 * PIECE  #: bytes that are stored before it is written down that they are: they may be sent twice
-SLICE = 64 * 1024  #: bytes that are asked of a connection in one go
-
-Read = Callable[[int], bytes]  #: up to so many bytes of the body; none at its end, or where it broke off
+STEP = 64  #: pieces after which it is looked anew whether there is room,
+LONGEST_S = 60.0  #: or so many seconds
 
 
 def limits_of(settings: Settings | None) -> BlobLimits:
@@ -118,37 +120,55 @@ class Blobs:
         return None if found is None else found.received
 
     def put_stream(
-        self, account: str, stream: IO[bytes], sha256: str | None = None, *, counted: bool = True
+        self,
+        account: str,
+        stream: IO[bytes],
+        sha256: str | None = None,
+        *,
+        counted: bool = True,
+        expected: int = 0,
     ) -> tuple[str, int]:
-        """Store what the server itself has made or fetched; (hash, bytes).
+        """Store what the server itself has made or fetched; (hash, bytes). `expected`: bytes, as far as they are known.
 
-        Raises TooLarge or OverQuota, and HashDiffers when it is not what it should be. `counted=False`: whether the
-        account may have so much was asked before.
+        Raises TooLarge or OverQuota, HashDiffers when it is not what it should be, and Unavailable while too many
+        write. `counted=False`: whether the account may have so much was asked before, and it is little.
         """
-        used = self.usage(account) if counted else 0
-        now = self._stores.clock.now()
-        file, digest, size, number = self._blobs.files.begin(sha256 or "", now), hashlib.sha256(), 0, 0
-        try:
-            while piece := _full(stream.read, PIECE):
-                size += len(piece)
-                require_size(size, self.limits)
-                require_quota(used, size, self.limits)
-                digest.update(piece)
-                self._blobs.files.put(file, number, piece)
-                number += 1
-                if number % 64 == 0:
-                    self._blobs.files.end(file, -1, self._stores.clock.now())
-            if sha256 not in (None, digest.hexdigest()):
-                raise HashDiffers("What was to be stored has another hash than it should have.")
-        except BaseException:
-            self._blobs.files.forget(file)
-            raise
-        self._keep(digest.hexdigest(), size, file, account)
+        require_size(expected, self.limits)
+        with self._writers.place(account) if counted else nullcontext():
+            if counted:
+                require_quota(self.usage(account), charge(expected), self.limits)
+            file = self._blobs.files.begin(sha256 or "", self._stores.clock.now())
+            reserved = _Reserved(self, self._stores, account, file, counted=counted)
+            try:
+                digest, size = self._stream_in(stream, file, reserved)
+                if sha256 not in (None, digest):
+                    raise HashDiffers("What was to be stored has another hash than it should have.")
+                reserved.finish(size)
+            except BaseException:
+                reserved.undo()
+                raise
+            self._keep(digest, size, file, account)
+            reserved.drop()
+            return digest, size
+
+    def _stream_in(self, stream: IO[bytes], file: object, reserved: _Reserved) -> tuple[str, int]:
+        digest, size, number = hashlib.sha256(), 0, 0
+        due = self._monotonic() + LONGEST_S
+        while piece := full(stream.read, PIECE):
+            size += len(piece)
+            require_size(size, self.limits)
+            digest.update(piece)
+            self._blobs.files.put(file, number, piece)
+            number += 1
+            if number % STEP == 0 or self._monotonic() >= due:
+                due = self._monotonic() + LONGEST_S
+                self._blobs.files.end(file, -1, self._stores.clock.now())
+                reserved.grow(size)
         return digest.hexdigest(), size
 
     def keep(self, account: str, pieces: Iterable[bytes]) -> tuple[str, int]:
         """The same of pieces that are made as they are asked for."""
-        return self.put_stream(account, cast(IO[bytes], io.BufferedReader(_Made(pieces), PIECE)))
+        return self.put_stream(account, cast(IO[bytes], io.BufferedReader(Made(pieces), PIECE)))
 
     # --- uploads
 
@@ -161,10 +181,13 @@ class Blobs:
         checked_sha256(sha256)
         require_size(part.total, self.limits)
         with self._writers.place(uploader.account):
+            if uploader.by:
+                self.require_room(uploader, part.bytes)
             upload = self._upload(uploader, sha256, part)
             hand = uuid.uuid4().hex
             self._take(upload, hand)
-            writing = _Writing(self._stores, upload, hand, self._monotonic)
+            writing = Writing(self._stores, upload, hand, self._monotonic)
+            writing.every(STEP, lambda: self.require_room(uploader, PIECE) if uploader.by else None)
             try:
                 writing.receive(part.bytes, read)
                 if not writing.complete:
@@ -179,7 +202,9 @@ class Blobs:
         found = self._blobs.uploading(upload_id)
         if found is not None and found.total != part.total and part.start:
             raise Conflict(f"The upload so far said that the blob has {found.total} bytes, not {part.total}.")
-        if (found is not None and found.received and part.whole) or (found and found.total != part.total):
+        if found is not None and (
+            found.finishing or (found.received and part.whole) or found.total != part.total
+        ):
             self._discard(found)  # all of it comes anew
             found = None
         if found is None:
@@ -192,7 +217,8 @@ class Blobs:
         if part.start:
             raise OtherPart(0)
         account, now = uploader.account, self._stores.clock.now()
-        require_quota(self.usage(account), part.total, self.limits)
+        if not uploader.by:
+            require_quota(self.usage(account), charge(part.total), self.limits)
         file = self._blobs.files.begin(sha256, now)
         new = Uploading(id=upload_id, uploader=uploader, sha256=sha256, total=part.total, file=file)
         if not self._blobs.begin(new, now):
@@ -200,26 +226,53 @@ class Blobs:
             raise Unavailable("This blob is being uploaded just now; send the same request again.")
         try:
             # Again, with this one counted: two that began at once must not both fit into what was left for one.
-            require_quota(self.usage(account), 0, self.limits)
+            self.require_room(uploader, 0)
         except BaseException:
             self._discard(new)
             raise
         return new
+
+    def require_room(self, uploader: Uploader, more: int) -> None:
+        """Raises OverQuota when the account may not have so many bytes more.
+
+        For one who uploads into another's quota it is Unavailable: its answer is right, and waits until there is room;
+        and none of those may fill the quota alone.
+        """
+        try:
+            require_quota(self.usage(uploader.account), more, self.limits)
+        except OverQuota:
+            if not uploader.by:
+                raise
+            raise Unavailable("The task's owner has no room for files just now; try again later.") from None
+        if uploader.by:
+            held = self._blobs.under_way(uploader.by) + self._stores.deliveries.unanswered(uploader.by)
+            if held + more > uploader.share:
+                raise Unavailable(
+                    f"This account has brought {held} bytes of files for the task that are in no answer yet, of "
+                    f"{uploader.share} at a time; try again later."
+                )
 
     def _take(self, upload: Uploading, hand: str) -> None:
         now = self._stores.clock.now()
         if not self._blobs.take(upload, hand, now, quiet_since=now - QUIET):
             raise Unavailable("This blob is being uploaded just now; send the same request again.")
 
-    def _finish(self, writing: _Writing) -> Received:
+    def _finish(self, writing: Writing) -> Received:
         upload = writing.upload
-        if writing.hash() != upload.sha256:
-            self._discard(upload)
+        if not writing.begin_finish():
+            raise writing.lost()
+        try:
+            right = writing.hash() == upload.sha256
+        except BaseException:
+            writing.unfinish()
+            raise
+        if not right:
+            writing.discard()
             raise HashDiffers(
                 f"What was received has another hash than {upload.sha256}: nothing of it is kept."
             )
         self._keep(upload.sha256, upload.total, upload.file, upload.uploader.account)
-        self._blobs.drop(upload)
+        writing.drop()
         return Received(sha256=upload.sha256, received=upload.total, total=upload.total, whole=True)
 
     def _keep(self, sha256: str, size: int, file: object, account: str) -> None:
@@ -231,127 +284,62 @@ class Blobs:
             raise Conflict("Too many accounts have this very blob here.")
 
     def _discard(self, upload: Uploading) -> None:
-        self._blobs.drop(upload)
-        # The file itself stays for a while: the pieces of one who is still writing are swept with it.
-        self._blobs.files.empty(upload.file)
+        """Forget an upload that nobody goes on with; raises Unavailable while somebody does."""
+        if not self._blobs.drop_free(upload, quiet_since=self._stores.clock.now() - QUIET):
+            raise Unavailable("This blob is being uploaded just now; send the same request again.")
+        if not upload.finishing:
+            # The file itself stays for a while: the pieces of one who is still writing are swept with it.
+            self._blobs.files.empty(upload.file)
 
 
-class _Writing:
-    """A request that goes on with an upload: whole pieces go into the file, the rest into the upload's record."""
+class _Reserved:
+    """What a stream has come to so far, as an upload of nobody's hand but ours: others see it in the usage."""
 
-    def __init__(self, stores: Stores, upload: Uploading, hand: str, monotonic: Callable[[], float]) -> None:
-        self._stores, self._hand, self._monotonic = stores, hand, monotonic
-        self.upload = upload
-        self._stored = upload.received - len(upload.tail)  #: bytes in the file
-        self._due = monotonic() + ALIVE_S
-        self._digest = (
-            None if upload.received else hashlib.sha256()
-        )  #: of all of it, where this request has seen it
+    def __init__(self, blobs: Blobs, stores: Stores, account: str, file: object, *, counted: bool) -> None:
+        self._blobs, self._stores, self._counted = blobs, stores, counted
+        self._hand, self._begun = uuid.uuid4().hex, False
+        self._as = Uploader(id="stream", account=account)
+        self._upload = Uploading(
+            id=f"stream/{self._hand}",
+            uploader=replace(self._as, by="stream"),
+            sha256="",
+            total=blobs.limits.largest,
+            file=file,
+        )
 
-    def receive(self, expected: int, read: Read) -> None:
-        """Take in so many bytes, or what comes of them."""
-        rest = bytearray(self.upload.tail)
-        try:
-            while expected:
-                piece = read(min(SLICE, expected))
-                if not piece:
-                    break
-                expected -= len(piece)
-                if self._digest is not None:
-                    self._digest.update(piece)
-                rest += piece
-                while len(rest) >= PIECE:
-                    self._store(bytes(rest[:PIECE]))
-                    del rest[:PIECE]
-                if self._stored - self.upload.received >= COUNTED:
-                    self._advance(b"")
-                self._say_alive()
-        finally:
-            # Also of a connection that broke off: nothing that was received has to be sent twice.
-            self._end(bytes(rest))
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is missing any more but a look at the hash."""
-        return self._stored == self.upload.total
-
-    def _end(self, rest: bytes) -> None:
-        if rest and self._stored + len(rest) == self.upload.total:
-            self._store(rest)
-        elif self._stored + len(rest) != self.upload.received:
-            self._advance(rest)
-
-    def hash(self) -> str:
-        """The hash of all that was received."""
-        if self._digest is None:
-            self._digest = hashlib.sha256()
-            for piece in self._stores.blobs.files.pieces(self.upload.file, self.upload.total):
-                self._digest.update(piece)
-                self._say_alive()
-        return self._digest.hexdigest()
-
-    def let_go(self) -> None:
-        """Others may go on with what is not whole."""
-        self._stores.blobs.let_go(self.upload, self._hand, self._stores.clock.now())
-
-    def _store(self, piece: bytes) -> None:
-        number = self._stored // PIECE
-        if not self._stores.blobs.files.put(self.upload.file, number, piece):
-            # Bytes that were stored and not counted (a crash came between) are not those that come now.
-            self._stores.blobs.drop(self.upload)
-            self._stores.blobs.files.empty(self.upload.file)
-            raise OtherPart(0)
-        self._stored += len(piece)
-
-    def _advance(self, tail: bytes) -> None:
-        if self.complete:
-            return  # not before the hash is right: whoever dies until then is sent the last piece again
-        further = replace(self.upload, received=self._stored + len(tail), tail=tail)
-        if not self._stores.blobs.advance(further, self._hand, self._stores.clock.now()):
-            raise self._lost()
-        self.upload = further
-        self._due = self._monotonic() + ALIVE_S
-
-    def _say_alive(self) -> None:
-        if self._monotonic() < self._due:
+    def grow(self, size: int) -> None:
+        """It has come to so much; raises OverQuota."""
+        if not self._counted:
             return
-        self._due = self._monotonic() + ALIVE_S
-        if not self._stores.blobs.say_alive(self.upload, self._hand, self._stores.clock.now()):
-            raise self._lost()
+        store, now, self._upload = self._stores.blobs, self._stores.clock.now(), self._at(size)
+        if not self._begun:
+            self._begun = store.begin(self._upload, now, hand=self._hand)
+        elif not store.advance(self._upload, self._hand, now):
+            raise Unavailable("The file came too slowly; send the same request again.")
+        self._blobs.require_room(self._as, 0)
 
-    def _lost(self) -> Conflict:
-        found = self._stores.blobs.uploading(self.upload.id)
-        return OtherPart(0 if found is None else found.received)
+    def finish(self, size: int) -> None:
+        """That was all; raises OverQuota."""
+        if self._begun:
+            self.grow(size)
+            if self._stores.blobs.finish(self._upload, self._hand, self._stores.clock.now()) is None:
+                raise Unavailable("The file came too slowly; send the same request again.")
+        elif self._counted:
+            self._blobs.require_room(self._as, charge(size))
 
+    def undo(self) -> None:
+        """It is not kept."""
+        if not self._begun or self._stores.blobs.drop(self._upload, self._hand):
+            self._stores.blobs.files.forget(self._upload.file)
 
-class _Made(io.RawIOBase):
-    """Pieces as a stream."""
+    def drop(self) -> None:
+        """It is kept, and counts as what it is."""
+        if self._begun:
+            self._stores.blobs.drop(self._upload, self._hand)
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces, self._rest = iter(pieces), memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        taken = self._rest[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._rest = self._rest[len(taken) :]
-        return len(taken)
+    def _at(self, size: int) -> Uploading:
+        return replace(self._upload, received=size)
 
 
 def _upload_id(uploader: Uploader, sha256: str) -> str:
     return f"{uploader.id}/{sha256}"
-
-
-def _full(read: Read, size: int) -> bytes:
-    """So many bytes, or fewer at the end."""
-    held = bytearray()
-    while len(held) < size and (piece := read(size - len(held))):
-        held += piece
-    return bytes(held)

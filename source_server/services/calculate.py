@@ -23,6 +23,7 @@ from source_server.domain.calculation import (
 )
 from source_server.domain.refusal import BadInput, Conflict, NotFound, TooMany, Unavailable
 from source_server.services.append import Append
+from source_server.services.each import alone
 from source_server.services.read_calculations import ReadCalculations
 from source_server.stores.calculations import KEPT, first_id, id_before
 from source_server.stores.database import Stores
@@ -117,10 +118,11 @@ class Calculate:
         now = self._stores.clock.now()
         left = self._stores.calculations.unsent(first_id(now - SENT_WITHIN), limit=100)
         for one in left:
-            try:
-                self._hand_over(one)
-            except (Conflict, BadInput, NotFound):
-                self._stores.calculations.remove(one.id)
+            with alone("calculation cannot be handed over", calculation=one.id):
+                try:
+                    self._hand_over(one)
+                except (Conflict, BadInput, NotFound):
+                    self._stores.calculations.remove(one.id)
         return len(left) + self._stores.calculations.forget(first_id(now - KEPT), limit=1000)
 
     def _asked(

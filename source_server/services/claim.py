@@ -223,7 +223,12 @@ class Claim:
         lease = _lease_of(chunk, container, token)
         assert lease is not None
         proof = tickets.ticket(
-            self._secret, chunk=chunk.id, run=chunk.run, container=container.id, token=token
+            self._secret,
+            chunk=chunk.id,
+            run=chunk.run,
+            container=container.id,
+            token=token,
+            variant=lease.variant,
         )
         left_s = max(0.0, (lease.until - now).total_seconds())
         return Granted(chunk=chunk, ticket=proof, ends_in_s=left_s, variant=lease.variant)

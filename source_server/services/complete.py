@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from source_server.domain import transitions as rules
-from source_server.domain.chunk import OPEN_STATES, ChunkState
+from source_server.domain.chunk import OPEN_STATES, Chunk, ChunkState
 from source_server.domain.reactions import due, outcome_of
 from source_server.domain.task import Task, TaskOutcome, TaskState
+from source_server.services.each import together
 from source_server.services.validate import companion_id
 from source_server.stores.database import Stores
 
-SWEEP = 1000  #: chunks cancelled in one go
+SWEEP = 1000  #: chunks cancelled, or woken, in one go
+WAKES = 5  #: times a step does so
 
 Told = Callable[[str], None]  #: is told the id of a task
 
@@ -78,7 +80,16 @@ class Complete:
             self._end(task, TaskOutcome.CANCELLED)
         return len(cancelled)
 
-    def wake(self, task: Task) -> int:
-        """Offer the task's chunks whose pause after a failure is over; how many."""
-        rested = self._stores.chunks.rested(task.id, self._stores.clock.now(), limit=SWEEP)
-        return len(self._stores.chunks.apply([(one, rules.wake(one)) for one in rested])) if rested else 0
+    def wake(self) -> int:
+        """Offer chunks, of all tasks, whose pause after a failure is over; how many."""
+        woken = 0
+        for _ in range(WAKES):
+            rested = self._stores.chunks.rested(self._stores.clock.now(), limit=SWEEP)
+            if rested:
+                woken += together("chunk cannot be offered again", self._wake, rested)
+            if len(rested) < SWEEP:
+                break
+        return woken
+
+    def _wake(self, rested: Sequence[Chunk]) -> int:
+        return len(self._stores.chunks.apply([(one, rules.wake(one)) for one in rested]))

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from source_server.domain.account import Account
 from source_server.domain.refusal import Conflict
 from source_server.domain.task import Task, TaskState
+from source_server.services.each import alone
+from source_server.services.notices import Notices
 from source_server.services.tasks import Tasks
 from source_server.services.upload import QUIET as UPLOAD_QUIET
 from source_server.services.validate import companion_id
@@ -25,18 +27,24 @@ class Delete:
     def __init__(self, stores: Stores, tasks: Tasks) -> None:
         self._stores = stores
         self._tasks = tasks
+        self._notices = Notices(stores)
 
     def __call__(self, account: Account, task_id: str) -> None:
         """Delete a task that waits or is complete; raises NotFound, or Conflict while it runs."""
         task = self._tasks.steerable(account, task_id)
         _require_idle(task)
+        self._notices.tell(task.id)
         if not self._stores.removals.mark(task.id, self._stores.clock.now()):
             raise Conflict("Something else happened to the task at this moment: ask again.")
         log.info("task deleted", extra={"task": task.id})
 
     def go_on(self) -> int:
         """Housekeeping: remove some of what belongs to deleted tasks; how many documents."""
-        return sum(self._clear(task_id) for task_id in self._stores.removals.under_way())
+        removed = 0
+        for task_id in self._stores.removals.under_way():
+            with alone("deleted task cannot be removed", task=task_id):
+                removed += self._clear(task_id)
+        return removed
 
     def _clear(self, task_id: str) -> int:
         task = self._stores.tasks.find(task_id)

@@ -10,10 +10,17 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from source_server.domain.notice import Channel, Notice, NoticeState, most_an_hour, next_try
+from source_server.domain.notice import (
+    MAILS_TO_ONE_AN_HOUR,
+    Channel,
+    Notice,
+    NoticeState,
+    most_an_hour,
+    next_try,
+)
 from source_server.domain.refusal import Unavailable
 from source_server.stores.database import Stores
 
@@ -68,13 +75,22 @@ class Deliver:
         return taken
 
     def _take(self, notice: Notice) -> bool:
-        now, channel = self._stores.clock.now(), notice.target.channel
-        most, since = most_an_hour(channel), now - timedelta(hours=1)
-        if self._stores.outbox.tried_since(notice.project, channel, since, limit=most) >= most:
-            why = f"Its project has sent {most} messages in the last hour: this one waits."
+        now = self._stores.clock.now()
+        if (why := self._too_many(notice, now - timedelta(hours=1))) is not None:
             self._stores.outbox.put_off(notice, now + timedelta(minutes=10), why)
             return False
         return self._stores.outbox.take(notice, now + IN_HAND, now)
+
+    def _too_many(self, notice: Notice, since: datetime) -> str | None:
+        """Why a message has to wait: its account, or all together to its address, have sent as many as they may."""
+        outbox, channel = self._stores.outbox, notice.target.channel
+        most = most_an_hour(channel)
+        if outbox.tried_since(notice.owner, channel, since, limit=most) >= most:
+            return f"{most} messages about its owner's tasks have gone out in the last hour: this one waits."
+        most = MAILS_TO_ONE_AN_HOUR
+        if channel is Channel.EMAIL and outbox.mailed_since(notice.target.address, since, limit=most) >= most:
+            return f"{most} messages have gone to this address in the last hour: this one waits."
+        return None
 
     def _try(self, notice: Notice) -> None:
         try:

@@ -9,7 +9,7 @@ from itertools import chain
 from source_server.domain import transitions as rules
 from source_server.domain.chunk import Chunk, Holder, Lease
 from source_server.domain.container import Container, ContainerState
-from source_server.domain.task import TaskState
+from source_server.services.dealt import dealt_tasks
 from source_server.stores.database import Stores
 
 BATCH = 1000  #: chunks looked at in one go
@@ -115,8 +115,8 @@ class GiveBack:
         return returned
 
     def _dealt_tasks(self) -> list[str]:
-        """The tasks that may have assigned chunks: those that run, with their gates open or not."""
-        return [task.id for task in self._stores.tasks.unfinished() if task.state is TaskState.RUNNING]
+        """The tasks that may have assigned chunks, with their gates open or not."""
+        return dealt_tasks(self._stores)
 
     def _unassign(self, holder: Holder, tasks: Sequence[str]) -> Iterator[int]:
         """Take what was dealt to a life back, batch by batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from source_server.domain.account import Account, key_hash
 from source_server.domain.receiver import (
     MAX_PAYLOAD,
+    MAX_SETTINGS,
     MOST_ABOUT,
     MOST_HELD,
     MOST_OPEN,
@@ -41,7 +43,7 @@ class Kind(Protocol):
     """
 
     name: str  #: as the API calls it
-    timed: bool  #: whether time itself brings events: `due` is asked every second
+    timed: bool  #: whether time itself brings events: `due` is asked when `next_due` has come
     streams: bool  #: whether it reads an arrival's body itself, from its stream: of any size
     slow: bool  #: whether an event of it may take longer than a second: it is handled apart from the others
 
@@ -66,6 +68,9 @@ class Kind(Protocol):
     def due(self, receiver: Receiver, now: datetime) -> Offer | None:
         """What time itself brings (a schedule): its key is the planned time in ISO 8601; None: nothing now."""
 
+    def next_due(self, receiver: Receiver, now: datetime) -> datetime | None:
+        """When time brings something after now; None: not in sight."""
+
     def handle(self, receiver: Receiver, event: Event) -> str | None:
         """Make the task and answer its id (None: there is nothing to do). Any Refusal but Unavailable is final."""
 
@@ -89,9 +94,15 @@ class Intake:
     # --- receivers
 
     def add(self, account: Account, project: str, kind: str, settings: Mapping[str, Any]) -> Made:
-        """Make a receiver of a project; raises BadInput, NotFound, or TooMany."""
+        """Make a receiver of a project; raises BadInput, NotFound, TooLarge, or TooMany."""
         self._tasks.require_project(account, project)
         chosen = self.kind(kind)
+        # Before they are checked, which takes more than their size.
+        if len(json.dumps(settings)) > MAX_SETTINGS:
+            raise TooLarge(
+                f"A receiver's settings have at most {MAX_SETTINGS} bytes: store what is larger as a file "
+                "(PUT /blobs/SHA256) and name it there; a schedule does so in 'data'."
+            )
         whole = chosen.read(settings)
         if self._stores.receivers.count(project) >= MOST_RECEIVERS:
             raise TooMany(f"A project has at most {MOST_RECEIVERS} receivers: remove one first.")
@@ -112,7 +123,7 @@ class Intake:
     def of(self, account: Account, project: str) -> list[Receiver]:
         """A project's receivers, oldest first."""
         self._tasks.require_project(account, project)
-        return self._stores.receivers.of_project(project)
+        return self._stores.receivers.of_project(project, limit=MOST_RECEIVERS)
 
     def remove(self, account: Account, project: str, receiver_id: str) -> None:
         """Close a way in. What waits there is refused when its turn comes; tasks that it made stay."""

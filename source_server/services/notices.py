@@ -10,6 +10,7 @@ from typing import Any
 
 from source_server.domain.notice import Event, Notice, notice_id
 from source_server.domain.task import Task, TaskState
+from source_server.services.each import alone
 from source_server.stores.database import Stores
 
 BATCH = 200  #: tasks looked at in one step
@@ -26,7 +27,8 @@ class Notices:
     def step(self) -> None:
         """Housekeeping: write what tasks have to tell, and forget what was told long ago."""
         for task_id in self._stores.limited.untold(limit=BATCH):
-            self.tell(task_id)
+            with alone("messages about a task cannot be written", task=task_id):
+                self.tell(task_id)
         self._stores.outbox.remove_old(self._stores.clock.now(), keep=KEEP, limit=1000)
 
     def tell(self, task_id: str) -> None:
@@ -41,7 +43,7 @@ class Notices:
 
     def of(self, task: Task) -> list[Notice]:
         """The task's newest messages, newest first."""
-        return self._stores.outbox.of_task(task.id)
+        return self._stores.outbox.of_task(task.id, since=task.created)
 
     def new_key(self, project: str) -> str:
         """Give the project a new key for its webhooks, and show it this once: `whsec_` and base64."""
@@ -55,9 +57,10 @@ class Notices:
         body = json.dumps(_body(task, event, self._stores.chunks.counts(task.id), now))
         return [
             Notice(
-                id=notice_id(task.id, event, occasion, target, place),
+                id=notice_id(task.id, task.created, event, occasion, target, place),
                 task=task.id,
                 project=task.project,
+                owner=task.owner,
                 event=event,
                 target=target,
                 body=body,

@@ -13,6 +13,7 @@ from source_server.domain.container import Container
 from source_server.domain.dealing import By, Scale, speeds
 from source_server.domain.eligibility import bar
 from source_server.domain.task import Task, fits
+from source_server.services.dealt import dealt_tasks
 from source_server.services.live import Snapshot
 from source_server.stores.database import Stores
 from source_server.stores.deals import Deal
@@ -70,8 +71,8 @@ class PlanDeal:
 
     def holding(self) -> Holding:
         """What everybody holds now, in all tasks, read from the chunks."""
-        tasks = [task.id for task in self._stores.tasks.unfinished()]
-        return Counter(self._stores.chunks.assigned_to(tasks)) + Counter(self._stores.chunks.leased_by())
+        dealt = self._stores.chunks.assigned_to(dealt_tasks(self._stores))
+        return Counter(dealt) + Counter(self._stores.chunks.leased_by())
 
     def left(self, tasks: Iterable[Task], live: Sequence[Container]) -> tuple[int, int]:
         """How many ready chunks are dealt to nobody: that one of these containers fits, and that none fits."""

@@ -14,6 +14,8 @@ from source_server.domain.validation import Validation
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
 
+MOST_PROJECTS = 1000  #: of one account; an admin may have more
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -37,9 +39,10 @@ class Projects:
     def add(self, account: Account, name: str, policy: Policy) -> bool:
         """Make a project, or change the one that this account has already; whether it was made.
 
-        Raises Conflict when another account has one of this name, and what `change` raises.
+        Raises Conflict when another account has one of this name or this one has too many, and what `change` raises.
         """
         _require_allowed(account, policy)
+        self._require_room(account, name)
         made = True
         try:
             self._stores.projects.add(Project(id=name, owner=account.id, created=self._stores.clock.now()))
@@ -49,6 +52,12 @@ class Projects:
             made = False
         self.change(account, name, policy)
         return made
+
+    def _require_room(self, account: Account, name: str) -> None:
+        if account.role is Role.ADMIN or self._stores.projects.find_owner(name) is not None:
+            return
+        if self._stores.projects.count(account.id, at_most=MOST_PROJECTS) >= MOST_PROJECTS:
+            raise Conflict(f"You have {MOST_PROJECTS} projects, and may have no more: use one of those.")
 
     def change(self, account: Account, name: str, policy: Policy) -> Project:
         """Change what the policy names; raises NotFound, or NotAllowed for a priority that is not the operator's."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from source_server.domain.reactions import (
@@ -24,9 +24,10 @@ from source_server.domain.reactions import (
     only_chunk,
     rule_for,
 )
-from source_server.domain.refusal import Unavailable
 from source_server.domain.task import Task, TaskState
+from source_server.services.each import alone
 from source_server.services.reaction_reports import ReactionReports
+from source_server.services.rotation import Rotation
 from source_server.services.summary import Summary
 from source_server.stores.chunks import new_rev
 from source_server.stores.database import Stores
@@ -35,9 +36,10 @@ log = logging.getLogger(__name__)
 
 STEPS = 4  #: more than any decision leads to
 SMALL = 1000  #: chunks of a task whose table is made within a request; larger ones are housekeeping's
-PAGE = 200  #: tasks looked at in one go
+PAGE = 100  #: tasks looked at in one step
 
 Made = Mapping[Reaction, Task]
+Read = Callable[[Sequence[str]], Mapping[str, Task]]
 
 
 class React:
@@ -47,28 +49,31 @@ class React:
         self._stores = stores
         self._summary = summary
         self._reports = ReactionReports(stores)
+        self._turn = Rotation(lambda after: stores.reactions.under_way(after, limit=PAGE))
+        self._after_large = ""
 
     def __call__(self, task_id: str) -> None:
         """Where a task or companion has just ended: go as far as possible now, unless that takes long."""
         self._safely(task_id, largest=SMALL)
 
     def all(self) -> int:
-        """Housekeeping: go on with all that are under way; how many steps were taken."""
-        taken, waiting = 0, self._stores.reactions.under_way()
-        for begin in range(0, len(waiting), PAGE):
-            for task in self._ripe(waiting[begin : begin + PAGE]):
-                taken += self._safely(task, largest=None)
-        return taken
+        """Housekeeping: go on with those whose turn it is, but for large tables; how many steps were taken."""
+        ripe = self._ripe(self._turn.next())
+        return sum(self._safely(task.id, largest=SMALL) for task in ripe)
+
+    def large(self) -> int:
+        """Housekeeping: go on with one whose table takes long to make, if there is any; how many steps were taken."""
+        page = self._stores.reactions.under_way(self._after_large, limit=PAGE)
+        ripe = [task for task in self._ripe(page.tasks) if _chunks(task) > SMALL]
+        # The next one's turn begins behind this one, whatever becomes of it.
+        self._after_large = ripe[0].id if ripe else page.after
+        return self._safely(ripe[0].id, largest=None) if ripe else 0
 
     def _safely(self, task_id: str, *, largest: int | None) -> int:
         """What one task's reactions stumble over must hold up nobody else."""
-        try:
+        with alone("reactions cannot go on", task=task_id):
             return self._go_on(task_id, largest=largest)
-        except Unavailable:
-            raise
-        except Exception:
-            log.exception("reactions cannot go on", extra={"task": task_id})
-            return 0
+        return 0
 
     def tend(self, one: Task) -> None:
         """Housekeeping, for a companion that runs: it ends when nobody waits for it, and pauses with its task."""
@@ -78,24 +83,25 @@ class React:
         elif parent is not None and parent.paused != one.paused:
             self._stores.tasks.set_paused(one.id, parent.paused)
 
-    def _made(self, tasks: Iterable[Task]) -> dict[str, dict[Reaction, Task]]:
+    def _made(self, tasks: Iterable[Task], read: Read) -> dict[str, dict[Reaction, Task]]:
         """task -> the companions that react to its present outcome, as far as there are any."""
         ids = {
             task.id: {one: companion_id(task.id, one, task.rounds) for one in due(task, task.outcome)}
             for task in tasks
             if task.outcome is not None
         }
-        found = self._stores.reactions.read([one for named in ids.values() for one in named.values()])
+        found = read([one for named in ids.values() for one in named.values()])
         return {
             task: {reaction: found[one] for reaction, one in named.items() if one in found}
             for task, named in ids.items()
         }
 
-    def _ripe(self, ids: Sequence[str]) -> list[str]:
+    def _ripe(self, tasks: Sequence[Task]) -> list[Task]:
         """Those with something to do now; the others wait for a companion."""
-        tasks = [one for one in self._stores.reactions.read(ids).values() if one.reacting]
-        made = self._made(tasks)
-        return [one.id for one in tasks if next_step(one, _ended(made[one.id])) is not Step.WAIT]
+        made = self._made(tasks, self._stores.reactions.standing)
+        return [
+            one for one in tasks if one.id in made and next_step(one, _ended(made[one.id])) is not Step.WAIT
+        ]
 
     def _go_on(self, task_id: str, *, largest: int | None) -> int:
         for taken in range(STEPS):
@@ -107,15 +113,14 @@ class React:
         task = self._stores.reactions.read([task_id]).get(task_id)
         if task is None or not task.reacting:
             return False
-        made = self._made([task])[task.id]
+        made = self._made([task], self._stores.reactions.read)[task.id]
         step = next_step(task, _ended(made))
         if step is Step.WAIT:
             return False
         if step is Step.END:
             return self._stores.reactions.end(task.id, self._stores.clock.now(), rounds=task.rounds)
         assert isinstance(step, Reaction)
-        chunks = task.upload.chunks if task.upload else 0
-        return (largest is None or chunks <= largest) and self._make(task, step, made)
+        return (largest is None or _chunks(task) <= largest) and self._make(task, step, made)
 
     def _make(self, task: Task, reaction: Reaction, made: Made) -> bool:
         """Make the next companion; whether the task still waited for it."""
@@ -148,6 +153,10 @@ class React:
                 "error": report.error,
             }
         return None
+
+
+def _chunks(task: Task) -> int:
+    return task.upload.chunks if task.upload else 0
 
 
 def _ended(made: Made) -> dict[Reaction, bool]:

@@ -9,6 +9,7 @@ from source_server.domain.task import Task
 from source_server.stores.database import Stores
 
 PAGE = 64  #: chunks that are looked at in one go
+PAGES = 16  #: of them for one answer, however few files they have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +29,20 @@ class ResultFiles:
         self._stores = stores
 
     def __call__(self, task: Task, *, start: int, limit: int) -> tuple[list[ResultFile], int | None]:
-        """The files of whole chunks from number `start` on, until there are `limit` of them or more; and the number of
-        the chunk to go on from, None at the end."""
+        """The files of whole chunks from number `start` on, until there are `limit` of them or more, or enough chunks
+        were looked at; and the number of the chunk to go on from, None at the end."""
         chunks = task.upload.chunks if task.upload is not None and task.upload.complete else 0
         found: list[ResultFile] = []
-        while start < chunks:
+        for _ in range(PAGES):
+            if start >= chunks:
+                break
             page = range(start, min(start + PAGE, chunks))
             for n, files in zip(page, self._page(task, page), strict=True):
                 found += files
                 start = n + 1
                 if len(found) >= limit:
                     return found, start if start < chunks else None
-        return found, None
+        return found, start if start < chunks else None
 
     def _page(self, task: Task, numbers: Sequence[int]) -> list[list[ResultFile]]:
         ids = [f"{task.id}.{n}" for n in numbers]

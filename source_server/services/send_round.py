@@ -15,6 +15,7 @@ from source_server.domain.chunk import Chunk
 from source_server.domain.refusal import Conflict
 from source_server.domain.rounds import Round, Which, sent_out
 from source_server.domain.task import Task, TaskState
+from source_server.services.notices import Notices
 from source_server.services.validate import companion_id
 from source_server.stores.database import Stores
 
@@ -49,6 +50,7 @@ class SendRound:
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
+        self._notices = Notices(stores)
 
     def begin(
         self,
@@ -72,6 +74,7 @@ class SendRound:
         )
         if not self._is_about_any(task, round_):
             return Sent(chunks=0, done=True)
+        self._notices.tell(task.id)  # that it was complete: afterwards nothing shows that it ever was
         if not self._stores.rounds.begin(task, round_):
             raise Conflict("Something else happened to the task at this moment: ask again.")
         return self._carry_out(task, round_, batches=IN_REQUEST)

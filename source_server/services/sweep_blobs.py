@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from source_server.domain.blob import BlobLimits
+from source_server.services.drop_uploads import DropUploads
+from source_server.services.each import together
 from source_server.stores.database import Stores
 from source_server.stores.references import Page
 from source_server.stores.sweeps import Sweep
@@ -40,10 +42,12 @@ class SweepBlobs:
             "receivers": references.of_receivers,
         }
         self._marking = marking
+        self._drop_uploads = DropUploads(stores)
         self._phases = (*marking, "blobs", "files")
 
     def __call__(self, now: datetime) -> int:
         """Go on with the sweep, or begin one when it is time; how many blobs it removed."""
+        self._drop_uploads(now)
         sweep = self._current(now)
         hand = uuid.uuid4().hex
         taken = (
@@ -81,6 +85,7 @@ class SweepBlobs:
         elif sweep.phase == "files":
             after = self._clear(sweep)
         else:
+            # Nothing that fails here is passed over: what it names would count as named by nobody.
             named, after = self._marking[sweep.phase](sweep.after, PAGE)
             for account, hashes in named.items():
                 self._stores.blobs.mark(account, hashes, sweep.number)
@@ -94,7 +99,7 @@ class SweepBlobs:
         blobs = self._stores.blobs
         page = blobs.page(sweep.after or "", limit=PAGE)
         blobs.disown(page, sweep.number, untouched_since=sweep.begun - self._grace)
-        return blobs.bury(page), page[-1] if len(page) == PAGE else None
+        return together("blob cannot be removed", blobs.bury, page), page[-1] if len(page) == PAGE else None
 
     def _clear(self, sweep: Sweep) -> Any:
         """Uploads that nobody went on with, and files that crashes left."""
@@ -103,5 +108,5 @@ class SweepBlobs:
             self._stores.blobs.drop_quiet(before)
             self._stores.deliveries.forget(before)
         page = self._stores.blobs.files.untouched(before, after=sweep.after, limit=PAGE)
-        self._stores.blobs.forget_strays(page)
+        together("file of no blob cannot be removed", self._stores.blobs.forget_strays, page)
         return page[-1][0] if len(page) == PAGE else None

@@ -18,11 +18,14 @@ from source_server.services.append import OPEN
 from source_server.services.blobs import Blobs
 from source_server.services.depend import Depend
 from source_server.services.inputs import Inputs
+from source_server.services.notices import Notices
 from source_server.services.reaction_reports import ReactionReport, ReactionReports
 from source_server.services.used import used_of
 from source_server.services.validate import companion
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
+
+TRIES = 3  #: times a task is resumed that pauses itself again at the same moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Tasks:
         self._stores = stores
         self._inputs = inputs or Inputs(Blobs(stores))
         self._depend = Depend(stores)
+        self._notices = Notices(stores)
 
     def own_projects(self, account: Account) -> list[str] | None:
         """The names of the caller's projects; None means every project (admins)."""
@@ -158,6 +162,11 @@ class Tasks:
             raise NotFound(f"There is no task {task_id} of yours any more: it is being deleted.")
         return task
 
+    def owner_of(self, task_id: str) -> str | None:
+        """Whose task has this id; None: nobody's."""
+        found = self._stores.tasks.find(task_id)
+        return None if found is None else found.owner
+
     def of(self, account: Account, project: str | None) -> list[Task]:
         """The caller's tasks, oldest first; of one project where it is named."""
         if project is None:
@@ -172,7 +181,7 @@ class Tasks:
             task=task,
             chunks=self._stores.chunks.counts(task.id) if visible else {},
             used=None if task.limits is None else used_of(self._stores, task),
-            notices=self._stores.outbox.of_task(task.id) if task.notify else (),
+            notices=self._notices.of(task) if task.notify else (),
             reactions=ReactionReports(self._stores)(task),
         )
 
@@ -191,9 +200,21 @@ class Tasks:
     def pause(self, account: Account, task_id: str, *, paused: bool) -> Task:
         """Close or open the gate: a paused task hands nothing out, what runs goes on."""
         self.steerable(account, task_id)
-        self._stores.tasks.set_paused(task_id, paused)
+        if paused:
+            self._stores.tasks.set_paused(task_id, True)
+        else:
+            self._resume(account, task_id)
         self._stores.reactions.set_paused(task_id, paused=paused)
         return self.get(account, task_id)
+
+    def _resume(self, account: Account, task_id: str) -> None:
+        """Open the gate. That the task paused itself is told first: afterwards nothing shows that it did."""
+        for _ in range(TRIES):
+            self._notices.tell(task_id)
+            if self._stores.tasks.resume(task_id):
+                return
+        self.get(account, task_id)
+        raise Conflict("Something else happened to the task at this moment: ask again.")
 
     def cancel(self, account: Account, task_id: str) -> Task:
         """Close the task's gate for good; housekeeping sweeps its chunks. Raises Conflict when it is complete.

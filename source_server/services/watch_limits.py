@@ -13,39 +13,58 @@ from source_server.domain.limits import Limits, Then, Used, enough, over
 from source_server.domain.matching import matching
 from source_server.domain.task import Task, TaskOutcome, TaskState
 from source_server.services.complete import Complete
+from source_server.services.each import alone
+from source_server.services.rotation import Rotation
 from source_server.services.used import used_of
 from source_server.stores.database import Stores
 from source_server.stores.tallies import BATCH
 
 log = logging.getLogger(__name__)
 
-TASKS = 100  #: tasks found by what there is to count, in one step
+TASKS = (
+    100  #: tasks looked at in one step: with something to count, with limits, and ending; the others in turn
+)
 BATCHES = 40  #: batches counted in one step, of all tasks
 LOOKED_AT = 200  #: answers read in one go: each may be 256 KiB
 SWEEP = 1000  #: chunks cancelled in one go
 
 
 class WatchLimits:
-    """Looks at every running task with limits."""
+    """Looks at running tasks with limits, some a step."""
 
     def __init__(self, stores: Stores, complete: Complete) -> None:
         self._stores = stores
         self._complete = complete
+        self._turns = (
+            Rotation(lambda after: stores.unfinished.limited(after, limit=TASKS)),
+            Rotation(lambda after: stores.unfinished.ending(after, limit=TASKS)),
+        )
 
     def step(self) -> None:
         """Count some of what came in, and decide."""
-        running = self._stores.limited.running()
+        running = [task.id for turn in self._turns for task in turn.next()]
         # Of a task that has ended, too: its last attempts are part of what it has used.
         waiting = self._stores.tallies.waiting(limit=TASKS)
-        due = [task for one in dict.fromkeys([*waiting, *running]) if (task := self._stores.tasks.find(one))]
+        due = [task for one in dict.fromkeys([*waiting, *running]) if (task := self._read(one))]
         counted = [one for one in due if one.counted]
         budget = BATCHES
         while counted and budget > 0:
             # A batch of each: a task with a million attempts to count must not keep the others waiting.
-            counted = [one for one in counted if self._count(one)]
+            counted = [one for one in counted if self._more(one)]
             budget -= max(1, len(counted))
         for task in due:
-            self.decide(task)
+            with alone("limits of a task cannot be looked at", task=task.id):
+                self.decide(task)
+
+    def _read(self, task_id: str) -> Task | None:
+        with alone("task with limits cannot be read", task=task_id):
+            return self._stores.tasks.find(task_id)
+        return None
+
+    def _more(self, task: Task) -> bool:
+        with alone("what a task has used cannot be counted", task=task.id):
+            return self._count(task)
+        return False
 
     def decide(self, task: Task) -> None:
         """Pause or end the task if it has used up; go on with ending one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
@@ -12,14 +13,28 @@ from source_server.domain.appending import Appended, Appending
 from source_server.domain.task import TaskState
 from source_server.stores.gate import Document, Gate
 
-REMEMBERED = 100  #: requests of a task that are known by their keys
+REMEMBERED_S = 7 * 86400  #: how long a request is known by its key
 
 
 class Appends:
-    """The fields `appending` and `appended` of tasks."""
+    """The field `appending` of tasks, and what requests have added."""
 
     def __init__(self, database: Database[Document]) -> None:
         self._gate = Gate(database, "tasks")
+        self._done = Gate(database, "appended")
+
+    def ensure_indexes(self) -> None:
+        """By task (for its removal), and to be forgotten after a week."""
+        self._done.index([("task", 1)], name="task")
+        self._done.index([("at", 1)], name="forget", expireAfterSeconds=REMEMBERED_S)
+
+    def known(self, task_id: str, key: str) -> Appended | None:
+        """What the request of this key has added, with a majority; None: no such request has been carried out."""
+        found = self._done.find_one({"_id": f"{task_id}/{key}"})
+        if found is None:
+            return None
+        self._done.put_if_absent([found])  # what a failover could still take away is not to be acknowledged
+        return Appended(key=key, n=found["n"], count=found["count"])
 
     def begin(self, task_id: str, new: Appending) -> bool:
         """Write down what is to be added; False when the task takes nothing, or others were faster."""
@@ -33,20 +48,19 @@ class Appends:
         }
         return self._gate.update_one(guard, {"$set": {"appending": asdict(new)}})
 
-    def end(self, task_id: str, new: Appending) -> None:
-        """All of its chunks are there: let the next request come."""
-        count = new.n + len(new.texts)
-        done = Appended(key=new.key, n=new.n, count=len(new.texts))
+    def end(self, task_id: str, new: Appending, now: datetime) -> None:
+        """All of its chunks are there: remember its key, and let the next request come."""
+        count = len(new.texts)
+        done = {"_id": f"{task_id}/{new.key}", "task": task_id, "n": new.n, "count": count, "at": now}
+        self._done.put_if_absent([done])
         change = {
-            "$set": {
-                "appending": None,
-                "upload.chunks": count,
-                "upload.rows": count,
-                "fields": list(new.fields),
-            },
-            "$push": {"appended": {"$each": [asdict(done)], "$slice": -REMEMBERED}},
+            "appending": None,
+            "upload.chunks": new.n + count,
+            "upload.rows": new.n + count,
+            "fields": list(new.fields),
         }
-        self._gate.update_one({"_id": task_id, "appending.key": new.key, "appending.n": new.n}, change)
+        guard = {"_id": task_id, "appending.key": new.key, "appending.n": new.n}
+        self._gate.update_one(guard, {"$set": change})
 
     def close(self, task_id: str) -> bool:
         """Take nothing more; False while something is being added, or when the task is not open."""

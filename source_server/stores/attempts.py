@@ -19,6 +19,7 @@ from source_server.domain.attempt import (
     stored_id,
 )
 from source_server.domain.chunk import Chunk
+from source_server.domain.tickets import variant_of
 from source_server.stores.gate import Document, Gate
 
 DIFFERENT_RESULTS = 2  #: most different results kept of one container for one run of a chunk
@@ -251,17 +252,13 @@ def result_document(
     established: bool = False,
     unchecked: bool = False,
     self_test: str = "unknown",
-    variant: str = "",
 ) -> Document:
     """What is stored of an answer. `unchecked`: its task takes the first answer, with no second opinion.
 
-    `self_test`: of the container's sandbox, by the server's own record. `variant`: of the job, where the lease that
-    says so has ended.
+    `self_test`: of the container's sandbox, by the server's own record.
     """
-    shared = shared_fields(attempt, origin, chunk, now)
     return {
-        **shared,
-        "variant": shared["variant"] or variant,
+        **shared_fields(attempt, origin, chunk, now),
         "answer": attempt.stdout,
         **({"files": [asdict(one) for one in attempt.files]} if attempt.files else {}),
         **({"stderr_tail": attempt.stderr_tail[-STDERR_KEPT:]} if attempt.stderr_tail else {}),
@@ -278,14 +275,6 @@ def is_answer(attempt: Attempt) -> bool:
     return attempt.outcome is Outcome.OK
 
 
-def leased_variant(attempt: Attempt, origin: Origin, chunk: Chunk) -> str:
-    """The job's variant that the attempt's lease was for; empty where there is none, or the lease has ended."""
-    for lease in chunk.leases:
-        if lease.token == attempt.token and lease.container == origin.container:
-            return lease.variant
-    return ""
-
-
 def shared_fields(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime) -> Document:
     """What is stored of an answer as of a failure."""
     return {
@@ -298,7 +287,7 @@ def shared_fields(attempt: Attempt, origin: Origin, chunk: Chunk, now: datetime)
         "host": origin.host,
         "account": origin.account,
         "token": attempt.token,
-        "variant": leased_variant(attempt, origin, chunk),
+        "variant": variant_of(attempt.ticket),
         "runtime": attempt.runtime,
         "image": attempt.image,
         "started": attempt.started,

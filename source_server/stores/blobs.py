@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from pymongo.database import Database
 
-from source_server.domain.blob import MOST_OWNERS, Owned, Uploader, Uploading
+from source_server.domain.blob import LEAST, MOST_OWNERS, Owned, Uploader, Uploading
 from source_server.stores.gate import AlreadyThere, Document, Gate
 from source_server.stores.grid import GridFiles
 
@@ -33,6 +33,8 @@ class Blobs:
         self._gate.index([("owners.account", 1), ("_id", 1)], name="owner")
         self._gate.index([("file", 1)], name="file")
         self._uploads.index([("account", 1)], name="account")
+        self._uploads.index([("by", 1)], name="by", sparse=True)
+        self._uploads.index([("progress", 1)], name="progress", sparse=True)
         self.files.ensure_indexes()
 
     # --- whole ones
@@ -88,21 +90,20 @@ class Blobs:
                 return False
 
     def usage(self, account: str) -> int:
-        """Bytes of the account's blobs, with all that uploads under way will come to."""
-        total = 0
-        for gate, query, field in (
-            (self._gate, {"owners.account": account}, "$bytes"),
-            (self._uploads, {"account": account}, "$total"),
-        ):
-            rows = gate.aggregate([{"$match": query}, {"$group": {"_id": None, "n": {"$sum": field}}}])
-            total += rows[0]["n"] if rows else 0
-        return int(total)
+        """Bytes that the account's blobs count, with what uploads under way count."""
+        return _sum(self._gate, {"owners.account": account}, {"$max": ["$bytes", LEAST]}) + _sum(
+            self._uploads, {"account": account}, _CHARGED
+        )
+
+    def under_way(self, by: str) -> int:
+        """Bytes that the uploads under way count which are by these."""
+        return _sum(self._uploads, {"by": by}, _CHARGED)
 
     # --- uploads
 
-    def begin(self, upload: Uploading, now: datetime) -> bool:
-        """A new upload; False when there is one of this id."""
-        document = {
+    def begin(self, upload: Uploading, now: datetime, *, hand: str | None = None) -> bool:
+        """A new upload, perhaps in a hand already; False when there is one of this id."""
+        document: Document = {
             "_id": upload.id,
             "who": upload.uploader.id,
             "account": upload.uploader.account,
@@ -111,9 +112,14 @@ class Blobs:
             "file": upload.file,
             "received": 0,
             "tail": b"",
-            "hand": None,
+            "charged": upload.charged,
+            "hand": hand,
+            "hands": 0 if hand is None else 1,  # that ever held it
+            "finishing": False,
             "touched": now,
         }
+        if upload.uploader.by:
+            document |= {"by": upload.uploader.by, "chunk": upload.uploader.chunk, "progress": now}
         try:
             self._uploads.insert(document)
         except AlreadyThere:
@@ -127,13 +133,15 @@ class Blobs:
 
     def take(self, upload: Uploading, hand: str, now: datetime, *, quiet_since: datetime) -> bool:
         """Be the one that goes on with the upload as it was read; False when it has moved, or another one does."""
-        free = {"$or": [{"hand": None}, {"touched": {"$lt": quiet_since}}]}
-        guard = {"_id": upload.id, "file": upload.file, "received": upload.received, **free}
-        return self._uploads.update_one(guard, {"$set": {"hand": hand, "touched": now}})
+        guard = {**_as_read(upload, finishing=False), "received": upload.received, **_free(quiet_since)}
+        change = {"$set": {"hand": hand, "touched": now}, "$inc": {"hands": 1}}
+        return self._uploads.update_one(guard, change)
 
     def advance(self, upload: Uploading, hand: str, now: datetime) -> bool:
         """So much has been received; False when another one goes on with it."""
-        change = {"received": upload.received, "tail": upload.tail, "touched": now}
+        change = {"received": upload.received, "tail": upload.tail, "touched": now, "charged": upload.charged}
+        if upload.uploader.by:
+            change["progress"] = now
         return self._uploads.update_one({"_id": upload.id, "hand": hand}, {"$set": change})
 
     def say_alive(self, upload: Uploading, hand: str, now: datetime) -> bool:
@@ -146,9 +154,38 @@ class Blobs:
         """Others may go on with it."""
         self._uploads.update_one({"_id": upload.id, "hand": hand}, {"$set": {"hand": None, "touched": now}})
 
-    def drop(self, upload: Uploading) -> None:
-        """Forget the upload, unless it has begun anew. Its file is the caller's to remove."""
-        self._uploads.delete_many({"_id": upload.id, "file": upload.file})
+    def finish(self, upload: Uploading, hand: str, now: datetime) -> int | None:
+        """Everything is stored: from now on nobody takes it or touches its pieces. How many hands ever held it; None
+        when another one does."""
+        guard = {"_id": upload.id, "file": upload.file, "hand": hand}
+        if not self._uploads.update_one(guard, {"$set": {"finishing": True, "touched": now}}):
+            return None
+        found = self._uploads.find_one({**guard, "finishing": True}, {"hands": 1})
+        return None if found is None else int(found.get("hands", 2))
+
+    def unfinish(self, upload: Uploading, hand: str) -> None:
+        """Others may go on with it after all: whoever was finishing it stored nothing, and will not."""
+        self._uploads.update_one({"_id": upload.id, "hand": hand}, {"$set": {"finishing": False}})
+
+    def drop(self, upload: Uploading, hand: str) -> bool:
+        """Forget the upload that this hand holds. Only who is told True may remove the file."""
+        guard = {"_id": upload.id, "file": upload.file, "hand": hand}
+        return self._uploads.delete_many(guard) > 0
+
+    def drop_free(self, upload: Uploading, *, quiet_since: datetime) -> bool:
+        """Forget an upload that nobody goes on with. Only who is told True may remove the file, and not if it was
+        finishing: who did that may be slow, and not dead."""
+        return self._uploads.delete_many({**_as_read(upload), **_free(quiet_since)}) > 0
+
+    def resting(self, before: datetime, *, limit: int) -> list[tuple[Uploading, datetime]]:
+        """Uploads by others than the owner that have not grown since then, and since when; longest first."""
+        query = {"progress": {"$lt": before}}
+        found = self._uploads.find(query, sort=[("progress", 1)], limit=limit)
+        return [(_upload(one), one["progress"]) for one in found]
+
+    def drop_resting(self, upload: Uploading, since: datetime) -> bool:
+        """Forget an upload that has not grown since. As with `drop_free`."""
+        return self._uploads.delete_many({**_as_read(upload), "progress": since}) > 0
 
     def drop_quiet(self, before: datetime) -> int:
         """Forget uploads that nobody went on with since then; how many. Their files are left to the sweep."""
@@ -193,6 +230,23 @@ class Blobs:
         return len(strays)
 
 
+_CHARGED: Document = {"$ifNull": ["$charged", "$total"]}
+
+
+def _sum(gate: Gate, query: Document, what: Document) -> int:
+    rows = gate.aggregate([{"$match": query}, {"$group": {"_id": None, "n": {"$sum": what}}}])
+    return int(rows[0]["n"]) if rows else 0
+
+
+def _free(quiet_since: datetime) -> Document:
+    return {"$or": [{"hand": None}, {"touched": {"$lt": quiet_since}}]}
+
+
+def _as_read(upload: Uploading, *, finishing: bool | None = None) -> Document:
+    wanted = upload.finishing if finishing is None else finishing
+    return {"_id": upload.id, "file": upload.file, "finishing": True if wanted else {"$ne": True}}
+
+
 def _owner(account: str) -> Document:
     return {"owners": {"$elemMatch": {"account": account}}}
 
@@ -205,10 +259,16 @@ def _since(document: Document, account: str) -> datetime:
 def _upload(document: Document) -> Uploading:
     return Uploading(
         id=document["_id"],
-        uploader=Uploader(id=document["who"], account=document["account"]),
+        uploader=Uploader(
+            id=document["who"],
+            account=document["account"],
+            by=document.get("by", ""),
+            chunk=document.get("chunk", ""),
+        ),
         sha256=document["sha256"],
         total=document["total"],
         file=document["file"],
         received=document["received"],
         tail=bytes(document["tail"]),
+        finishing=bool(document.get("finishing")),
     )

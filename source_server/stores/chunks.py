@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from source_server.stores.chunk_documents import (
     read_chunk,
 )
 from source_server.stores.gate import Document, Gate
+
+log = logging.getLogger(__name__)
 
 LEASED_CHUNKS = {"leases.until": {"$exists": True}}
 
@@ -37,7 +40,7 @@ class Chunks:
         named = {"has_files": True}
         self._gate.index([("task", 1), ("n", 1)], name="files", partialFilterExpression=named)
         delayed = {"state": ChunkState.DELAYED.value}
-        self._gate.index([("task", 1), ("not_before", 1)], name="rested", partialFilterExpression=delayed)
+        self._gate.index([("not_before", 1)], name="delayed", partialFilterExpression=delayed)
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """Store new chunks; raises AlreadyThere if one of the ids exists."""
@@ -137,10 +140,16 @@ class Chunks:
         query = {"leases.until": {"$lt": now}}
         return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
 
-    def rested(self, task: str, now: datetime, *, limit: int) -> list[Chunk]:
-        """Delayed chunks of the task whose pause is over."""
-        query = {"task": task, "state": ChunkState.DELAYED.value, "not_before": {"$lte": now}}
-        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+    def rested(self, now: datetime, *, limit: int) -> list[Chunk]:
+        """Delayed chunks, of all tasks, whose pause is over; longest first. One that cannot be read stops no other."""
+        query = {"state": ChunkState.DELAYED.value, "not_before": {"$lte": now}}
+        found = []
+        for document in self._gate.find(query, NO_INPUT, sort=[("not_before", 1)], limit=limit):
+            try:
+                found.append(read_chunk(document))
+            except Exception:
+                log.exception("stored chunk cannot be read", extra={"chunk": document["_id"]})
+        return found
 
     def validating(self, task: str, *, limit: int) -> list[str]:
         """Ids of some chunks of the task whose candidates wait for a verdict, from a random place on."""

@@ -39,6 +39,7 @@ from source_server.stores.sweeps import Sweeps
 from source_server.stores.tallies import Tallies
 from source_server.stores.task_lists import TaskLists
 from source_server.stores.tasks import Projects, Tasks
+from source_server.stores.unfinished import Unfinished
 from source_server.stores.windows import Windows
 
 
@@ -51,6 +52,7 @@ class Stores:
     hosts: Hosts
     projects: Projects
     tasks: Tasks
+    unfinished: Unfinished
     task_lists: TaskLists
     rounds: Rounds
     appends: Appends
@@ -96,6 +98,7 @@ def stores_of(database: Database[dict[str, Any]]) -> Stores:
         hosts=Hosts(database),
         projects=Projects(database),
         tasks=Tasks(database),
+        unfinished=Unfinished(database),
         task_lists=TaskLists(database),
         rounds=Rounds(database),
         appends=Appends(database),
@@ -145,6 +148,8 @@ def migrate(stores: Stores) -> str:
         stores.containers,
         stores.hosts,
         stores.tasks,
+        stores.unfinished,
+        stores.appends,
         stores.task_lists,
         stores.reactions,
         stores.dependencies,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pymongo.database import Database
 
-from source_server.domain.task import TaskState
+from source_server.domain.task import TaskOutcome, TaskState
 from source_server.stores.gate import Document, Gate
 
 _WAITS = {"state": TaskState.WAITING.value, "cancelled": False}
@@ -38,9 +38,12 @@ class Dependencies:
         return [one["_id"] for one in self._gate.find(query, {"_id": 1}, limit=limit)]
 
     def edges(self, ids: Sequence[str], owner: str) -> dict[str, list[str]]:
-        """task -> those that it comes after, for this owner's tasks among these."""
+        """task -> those that it comes after, for this owner's tasks among these that have not succeeded.
+
+        One that has waits for nothing any more, and so is in no circle: a chain of a task a day has no end.
+        """
         query: Document = {"_id": {"$in": list(ids)}, "owner": owner, "after_tasks.0": {"$exists": True}}
-        query["deleting"] = None
+        query |= {"deleting": None, "outcome": {"$ne": TaskOutcome.SUCCEEDED.value}}
         return {one["_id"]: one.get("after_tasks", []) for one in self._gate.find(query, {"after_tasks": 1})}
 
     def withdraw(self, task_id: str) -> bool:

@@ -23,8 +23,10 @@ class Events:
         self._gate = Gate(database, "events")
 
     def ensure_indexes(self) -> None:
-        """Those to be handled; a project's and a receiver's, newest first."""
+        """Those to be handled, by project and receiver; a project's, newest first; what a receiver's hold."""
         self._gate.index([("state", 1), ("received", 1)], name="state")
+        self._gate.index([("state", 1), ("kind", 1), ("project", 1), ("receiver", 1)], name="open")
+        self._gate.index([("receiver", 1), ("state", 1), ("received", 1), ("_id", 1)], name="queue")
         self._gate.index([("project", 1), ("received", -1), ("_id", -1)], name="project")
         self._gate.index([("receiver", 1), ("state", 1), ("bytes", 1)], name="receiver")
         self._gate.index([("blob", 1)], name="blob", partialFilterExpression={"blob": {"$type": "string"}})
@@ -56,13 +58,25 @@ class Events:
         )
         return waiting, int(rows[0]["bytes"]) if rows else 0
 
-    def due(
-        self, now: datetime, kinds: Sequence[str], *, silent_since: datetime, limit: int
-    ) -> list[tuple[str, str]]:
-        """(id, receiver) of events to be handled now, oldest first: new ones, and those whose handler is silent."""
-        query = {**_takeable(now, silent_since), "kind": {"$in": list(kinds)}}
-        found = self._gate.find(query, {"receiver": 1}, sort=[("received", 1), ("_id", 1)], limit=limit)
-        return [(document["_id"], document["receiver"]) for document in found]
+    def projects(self, kinds: Sequence[str]) -> list[str]:
+        """Projects with events of these kinds that have not come to their end."""
+        return self._gate.distinct("project", {"state": {"$in": _OPEN}, "kind": {"$in": list(kinds)}})
+
+    def receivers(self, kinds: Sequence[str], project: str) -> list[str]:
+        """The project's receivers that have such events."""
+        query = {"state": {"$in": _OPEN}, "kind": {"$in": list(kinds)}, "project": project}
+        return self._gate.distinct("receiver", query)
+
+    def due(self, receiver: str, now: datetime, *, silent_since: datetime, limit: int) -> list[str]:
+        """Ids of a receiver's events to be handled now, oldest first: new ones, and those whose handler is silent."""
+        either = [{"receiver": receiver, **one} for one in _takeable(now, silent_since)]
+        order = [("received", 1), ("_id", 1)]
+        return [one["_id"] for one in self._gate.find({"$or": either}, {"_id": 1}, sort=order, limit=limit)]
+
+    def in_hand(self, kinds: Sequence[str], project: str, *, silent_since: datetime) -> bool:
+        """Whether somebody handles an event of these kinds of the project just now."""
+        query = {"state": EventState.HANDLING.value, "kind": {"$in": list(kinds)}, "project": project}
+        return self._gate.count({**query, "touched": {"$gte": silent_since}}, limit=1) > 0
 
     def first_open(self, receiver: str) -> str | None:
         """The id of a receiver's oldest event that has not come to its end, or None."""
@@ -72,9 +86,9 @@ class Events:
 
     def take(self, event_id: str, hand: str, now: datetime, *, silent_since: datetime) -> Event | None:
         """Take an event in hand that nobody has, or whose handler is silent since then; None when that failed."""
-        guard = {"_id": event_id, **_takeable(now, silent_since)}
+        guard = {"_id": event_id, "$or": _takeable(now, silent_since)}
         change = {"state": EventState.HANDLING.value, "hand": hand, "touched": now}
-        if not self._gate.update_one(guard, {"$set": change, "$inc": {"tries": 1}}):
+        if not self._gate.update_one(guard, {"$set": change, "$inc": {"tries": 1, "takes": 1}}):
             return None
         event = self.find(event_id)
         return event if event is not None and event.hand == hand else None
@@ -90,6 +104,7 @@ class Events:
             "task": task,
             "why": None,
             "hand": None,
+            "takes": 0,
             "payload": b"",
             "bytes": 0,
             "blob": None,
@@ -98,18 +113,19 @@ class Events:
 
     def refuse(self, event: Event, why: str) -> bool:
         """It makes no task, for this reason; what it brought is kept, so that it can be handled again."""
-        change = {"state": EventState.REFUSED.value, "why": why, "hand": None}
+        change = {"state": EventState.REFUSED.value, "why": why, "hand": None, "takes": 0}
         return self._gate.update_one(_in_hand(event), {"$set": change})
 
     def put_off(self, event: Event, why: str, until: datetime, *, fault: bool = False) -> bool:
         """Not now: it is tried again from then on."""
-        change = {"state": EventState.NEW.value, "why": why, "hand": None, "not_before": until}
+        change = {"state": EventState.NEW.value, "why": why, "hand": None, "not_before": until, "takes": 0}
         return self._gate.update_one(_in_hand(event), {"$set": change, "$inc": {"faults": int(fault)}})
 
     def again(self, event_id: str) -> bool:
         """Have a refused event handled anew; False when it is not refused."""
         guard = {"_id": event_id, "state": EventState.REFUSED.value}
-        change = {"state": EventState.NEW.value, "why": None, "not_before": None, "tries": 0, "faults": 0}
+        anew = {"tries": 0, "faults": 0, "takes": 0}
+        change = {"state": EventState.NEW.value, "why": None, "not_before": None, **anew}
         return self._gate.update_one(guard, {"$set": change})
 
     def forget(self, *, done_before: datetime, refused_before: datetime) -> int:
@@ -124,10 +140,10 @@ class Events:
         return self._gate.update_many(held, {"$set": {"payload": b"", "bytes": 0, "blob": None}})
 
 
-def _takeable(now: datetime, silent_since: datetime) -> Document:
-    free = {"state": EventState.NEW.value, "$or": [{"not_before": None}, {"not_before": {"$lte": now}}]}
-    silent = {"state": EventState.HANDLING.value, "touched": {"$lt": silent_since}}
-    return {"$or": [free, silent]}
+def _takeable(now: datetime, silent_since: datetime) -> list[Document]:
+    free: Document = {"state": EventState.NEW.value, "not_before": {"$not": {"$gt": now}}}
+    silent: Document = {"state": EventState.HANDLING.value, "touched": {"$lt": silent_since}}
+    return [free, silent]
 
 
 def _in_hand(event: Event) -> Document:

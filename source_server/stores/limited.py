@@ -26,11 +26,6 @@ class Limited:
         """Who has something to tell: few at any time."""
         self._gate.index([("told", 1)], name="untold", partialFilterExpression={"told": False})
 
-    def running(self) -> list[str]:
-        """The running tasks with limits, and those that are ending because of them."""
-        limited = [{"limits": {"$type": "object"}}, {"ends_as": {"$type": "string"}}]
-        return [one["_id"] for one in self._gate.find({**RUNNING, "$or": limited}, {"_id": 1})]
-
     def pause(self, task: Task, why: str) -> bool:
         """The task pauses itself, unless its limits have changed since it was read; whether this call did."""
         guard = {**_as_read(task), "paused": False}

@@ -12,7 +12,7 @@ from source_server.domain.notice import Channel, Event, Notice, NoticeState, Tar
 from source_server.stores.gate import Document, Gate
 
 SHOWN = 50  #: newest messages of one task that are shown
-FAIR = 20  #: of one project, at most so many of those that are tried together
+FAIR = 20  #: of one account, at most so many of those that are tried together
 
 
 class Outbox:
@@ -22,10 +22,11 @@ class Outbox:
         self._gate = Gate(database, "outbox")
 
     def ensure_indexes(self) -> None:
-        """What is due, a task's messages, and how many of a project went out lately."""
+        """What is due, a task's messages, and how many of an account's, or to one address, went out lately."""
         self._gate.index([("due", 1)], name="due", partialFilterExpression={"state": "waiting"})
         self._gate.index([("task", 1), ("created", -1)], name="task")
-        self._gate.index([("project", 1), ("target.channel", 1), ("tried", 1)], name="rate")
+        self._gate.index([("owner", 1), ("target.channel", 1), ("tried", 1)], name="rate_of_owner")
+        self._gate.index([("to", 1), ("tried", 1)], name="rate_to")
         self._gate.index([("ended", 1)], name="ended", partialFilterExpression={"ended": {"$type": "date"}})
 
     def put(self, notices: Sequence[Notice]) -> None:
@@ -34,20 +35,21 @@ class Outbox:
             self._gate.put_if_absent([_document(one) for one in notices])
 
     def due(self, now: datetime, *, limit: int) -> list[Notice]:
-        """Messages to be tried now, longest due first; of one project only some."""
+        """Messages to be tried now, longest due first; of one account only some."""
         query = {"state": NoticeState.WAITING.value, "due": {"$lte": now}}
         chosen: list[Document] = []
-        full: list[str] = []
+        full: list[str | None] = []
         while len(chosen) < limit:
-            rest = {"project": {"$nin": full}, "_id": {"$nin": [one["_id"] for one in chosen]}}
+            rest = {"owner": {"$nin": full}, "_id": {"$nin": [one["_id"] for one in chosen]}}
             found = self._gate.find({**query, **rest}, sort=[("due", 1)], limit=limit)
             before = len(chosen)
             for one in found:
-                count = sum(other["project"] == one["project"] for other in chosen)
+                owner = one.get("owner")
+                count = sum(other.get("owner") == owner for other in chosen)
                 if count < FAIR and len(chosen) < limit:
                     chosen.append(one)
-                elif one["project"] not in full:
-                    full.append(one["project"])
+                elif owner not in full:
+                    full.append(owner)
             if len(chosen) == before or len(found) < limit:
                 break
         return [_notice(one) for one in chosen]
@@ -72,14 +74,19 @@ class Outbox:
         change = {"state": state.value, "due": due, "last": last, "ended": ended}
         self._gate.update_one(guard, {"$set": change})
 
-    def tried_since(self, project: str, channel: Channel, since: datetime, *, limit: int) -> int:
-        """How many messages of the project were tried since then, counting up to `limit`."""
-        query = {"project": project, "target.channel": channel.value, "tried": {"$gt": since}}
+    def tried_since(self, owner: str | None, channel: Channel, since: datetime, *, limit: int) -> int:
+        """How many messages about the account's tasks were tried since then, counting up to `limit`."""
+        query = {"owner": owner, "target.channel": channel.value, "tried": {"$gt": since}}
         return self._gate.count(query, limit=limit)
 
-    def of_task(self, task: str) -> list[Notice]:
-        """The task's newest messages, newest first."""
-        return [_notice(one) for one in self._gate.find({"task": task}, sort=[("created", -1)], limit=SHOWN)]
+    def mailed_since(self, address: str, since: datetime, *, limit: int) -> int:
+        """How many messages to this e-mail address were tried since then, whoever's, counting up to `limit`."""
+        return self._gate.count({"to": address.casefold(), "tried": {"$gt": since}}, limit=limit)
+
+    def of_task(self, task: str, *, since: datetime) -> list[Notice]:
+        """The task's newest messages, newest first; none of a deleted task that had its id before it was made."""
+        query = {"task": task, "created": {"$gte": since}}
+        return [_notice(one) for one in self._gate.find(query, sort=[("created", -1)], limit=SHOWN)]
 
     def remove_old(self, now: datetime, *, keep: timedelta, limit: int) -> int:
         """Forget some that ended long ago; how many."""
@@ -122,11 +129,13 @@ def _document(notice: Notice) -> Document:
     document = {**asdict(notice), "_id": notice.id, "event": notice.event.value, "state": notice.state.value}
     del document["id"]
     document["target"] = {"channel": notice.target.channel.value, "address": notice.target.address}
+    if notice.target.channel is Channel.EMAIL:
+        document["to"] = notice.target.address.casefold()
     return document
 
 
 def _notice(document: Document) -> Notice:
-    known = {name: value for name, value in document.items() if name not in ("_id", "tried")}
+    known = {name: value for name, value in document.items() if name not in ("_id", "tried", "to")}
     target = document["target"]
     return Notice(
         id=document["_id"],

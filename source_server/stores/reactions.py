@@ -9,7 +9,8 @@ from pymongo.database import Database
 
 from source_server.domain.task import Task, TaskState
 from source_server.stores.gate import Document, Gate
-from source_server.stores.tasks import read_task
+from source_server.stores.tasks import JOBS_CONTENTS, read_task, readable
+from source_server.stores.unfinished import Page, light
 
 
 class Reactions:
@@ -20,7 +21,10 @@ class Reactions:
 
     def ensure_indexes(self) -> None:
         """Tasks with reactions under way, and the companions of a task; no others are in these."""
-        self._gate.index([("reacting", 1)], name="reacting", partialFilterExpression={"reacting": True})
+        under_way = {"reacting": True}
+        self._gate.index(
+            [("reacting", 1), ("_id", 1)], name="reaction_turn", partialFilterExpression=under_way
+        )
         companion = {"reacts_to": {"$type": "string"}}
         self._gate.index(
             [("reacts_to", 1), ("created", -1)], name="reactions", partialFilterExpression=companion
@@ -29,11 +33,18 @@ class Reactions:
     def read(self, ids: Sequence[str]) -> dict[str, Task]:
         """The tasks with these ids, by id, as a majority has them: no failover takes back what follows from that."""
         found = self._gate.find({"_id": {"$in": list(ids)}}, majority=True) if ids else []
-        return {one["_id"]: read_task(one) for one in found}
+        return {one.id: one for one in readable(found)}
 
-    def under_way(self) -> list[str]:
-        """The tasks whose reactions have not all ended."""
-        return [one["_id"] for one in self._gate.find({"reacting": True}, {"_id": 1})]
+    def under_way(self, after: str, *, limit: int) -> Page:
+        """Tasks whose reactions have not all ended, as a majority has them, without what their jobs execute."""
+        query = {"reacting": True, "_id": {"$gt": after}}
+        found = self._gate.find(query, JOBS_CONTENTS, sort=[("_id", 1)], limit=limit, majority=True)
+        return Page(tasks=tuple(light(found)), after=found[-1]["_id"] if len(found) == limit else "")
+
+    def standing(self, ids: Sequence[str]) -> dict[str, Task]:
+        """As `read`, without what their jobs execute."""
+        found = self._gate.find({"_id": {"$in": list(ids)}}, JOBS_CONTENTS, majority=True) if ids else []
+        return {one.id: one for one in light(found)}
 
     def end(self, task_id: str, now: datetime, *, rounds: int | None = None) -> bool:
         """No reaction of the task is to come any more; whether this call ended them.

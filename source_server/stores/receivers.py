@@ -19,10 +19,10 @@ class Receivers:
         self._gate = Gate(database, "receivers")
 
     def ensure_indexes(self) -> None:
-        """A project's; the one whose secret came in an address; those with a clock."""
+        """A project's; the one whose secret came in an address; those whose time has come."""
         self._gate.index([("project", 1), ("created", 1)], name="project")
         self._gate.index([("secret_hash", 1)], name="secret", unique=True)
-        self._gate.index([("kind", 1)], name="kind")
+        self._gate.index([("kind", 1), ("next_due", 1)], name="due")
 
     def add(self, receiver: Receiver) -> None:
         """Store a new receiver; raises AlreadyThere."""
@@ -36,6 +36,7 @@ class Receivers:
                 "secret": receiver.secret,
                 "secret_hash": receiver.secret_hash,
                 "planned": receiver.planned,
+                "next_due": receiver.next_due,
             }
         )
 
@@ -47,22 +48,24 @@ class Receivers:
         """The receiver of this kind whose secret has this hash, or None."""
         return self._one({"secret_hash": secret_hash, "kind": kind})
 
-    def of_project(self, project: str) -> list[Receiver]:
+    def of_project(self, project: str, *, limit: int) -> list[Receiver]:
         """A project's receivers, oldest first."""
-        found = self._gate.find({"project": project}, sort=[("created", 1), ("_id", 1)])
+        found = self._gate.find({"project": project}, sort=[("created", 1), ("_id", 1)], limit=limit)
         return [_receiver(document) for document in found]
 
     def count(self, project: str) -> int:
         """How many a project has."""
         return self._gate.count({"project": project})
 
-    def of_kind(self, kind: str) -> list[Receiver]:
-        """Every receiver of a kind."""
-        return [_receiver(document) for document in self._gate.find({"kind": kind}, sort=[("_id", 1)])]
+    def due(self, kind: str, now: datetime, *, limit: int) -> list[Receiver]:
+        """Receivers of a kind whose time has come, or of which it is not known when it comes; longest due first."""
+        query = {"kind": kind, "next_due": {"$not": {"$gt": now}}}
+        return [_receiver(one) for one in self._gate.find(query, sort=[("next_due", 1)], limit=limit)]
 
-    def note_planned(self, receiver_id: str, planned: datetime) -> None:
-        """Every planned time up to this one has been seen to; never goes back."""
-        self._gate.update_one({"_id": receiver_id}, {"$max": {"planned": planned}})
+    def note_planned(self, receiver_id: str, planned: datetime | None, next_due: datetime) -> None:
+        """Every planned time up to this one has been seen to, and nothing comes before `next_due`; never goes back."""
+        seen = {} if planned is None else {"planned": planned}
+        self._gate.update_one({"_id": receiver_id}, {"$max": {**seen, "next_due": next_due}})
 
     def remove(self, receiver_id: str) -> bool:
         """Forget a receiver; False when it is gone already."""

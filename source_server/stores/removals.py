@@ -10,8 +10,10 @@ from datetime import datetime
 
 from pymongo.database import Database
 
+from source_server.domain.notice import NoticeState
 from source_server.domain.task import TaskState
 from source_server.stores.gate import Document, Gate
+from source_server.stores.tasks import TOLD
 
 PIECE = 1000  #: documents removed in one go
 RUNS = 2**20  #: runs that are set aside for each task of an id; each rerun takes one
@@ -20,6 +22,7 @@ BY_TASK = (
     "results",
     "errors",
     "error_groups",
+    "appended",
     "outbox",
 )  #: all of these name their task, and are found by it
 BY_ID = ("paces", "tallies")
@@ -41,12 +44,18 @@ class Removals:
     def mark(self, task_id: str, now: datetime) -> bool:
         """Make a task that waits, or is complete without a reaction under way, nobody's; whether this call did.
 
-        All of its gates are closed with it.
+        All of its gates are closed with it. Not while something is to be told of it that is not in the outbox yet.
         """
         # First: whoever makes a task of this id, once it is gone, finds the number.
         self._removed.update_one({"_id": task_id}, {"$inc": {"times": 1}}, upsert=True)
         states = [TaskState.WAITING.value, TaskState.COMPLETE.value]
-        guard = {"_id": task_id, "state": {"$in": states}, "reacting": {"$ne": True}, "deleting": None}
+        guard = {
+            "_id": task_id,
+            "state": {"$in": states},
+            "reacting": {"$ne": True},
+            "deleting": None,
+            **TOLD,
+        }
         return self._tasks.update_one(guard, {"$set": {"deleting": now, "cancelled": True}})
 
     def under_way(self) -> list[str]:
@@ -56,10 +65,11 @@ class Removals:
     def remove_some(self, task_id: str, validator: str | None) -> int:
         """Remove some of what belongs to the task, its reactions and its validator's task; how many documents.
 
-        Chunks go first: where there is none, no attempt is stored any more.
+        Chunks go first: where there is none, no attempt is stored any more. Messages that wait for their next try stay.
         """
         for name in BY_TASK:
-            if removed := self._remove(self._gates[name], _of("task", task_id, validator)):
+            kept = {"state": {"$ne": NoticeState.WAITING.value}} if name == "outbox" else {}
+            if removed := self._remove(self._gates[name], {**_of("task", task_id, validator), **kept}):
                 return removed
         for name in BY_ID:
             if removed := self._remove(self._gates[name], _of("_id", task_id, validator)):

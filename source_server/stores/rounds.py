@@ -12,7 +12,7 @@ from pymongo.database import Database
 from source_server.domain.rounds import Round
 from source_server.domain.task import Task, TaskState
 from source_server.stores.gate import Document, Gate
-from source_server.stores.tasks import same_rounds
+from source_server.stores.tasks import TOLD, same_rounds
 
 
 class Rounds:
@@ -24,10 +24,11 @@ class Rounds:
     def begin(self, task: Task, round_: Round) -> bool:
         """Begin the round, and have the task run again if it was complete; whether this call did.
 
-        False when the task has been cancelled, or another round has begun since it was read.
+        False when the task has been cancelled, or another round has begun since it was read, or something is to be told
+        of the task that is not in the outbox yet.
         """
         ran = [TaskState.RUNNING.value, TaskState.COMPLETE.value]
-        guard = {**same_rounds(task), "state": {"$in": ran}, "sealed": True, "cancelled": False}
+        guard = {**same_rounds(task), "state": {"$in": ran}, "sealed": True, "cancelled": False, **TOLD}
         change = {
             "round": _document(round_),
             "rounds": round_.number,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pymongo.database import Database
 
-from source_server.domain.appending import Appended
 from source_server.domain.job import Job
 from source_server.domain.notice import Target
 from source_server.domain.project import Project
@@ -27,16 +27,27 @@ from source_server.stores.limit_documents import (
     targets_document,
 )
 
+log = logging.getLogger(__name__)
+
 OFFERED = 500  #: tasks of one project on offer at the same time
 JOBS = ("job", "validator", "success", "failure", "after")
 _READ_JOBS = ("job", "validator")  #: of what is on offer: what a container must have to fit
+_BESIDE = ("success", "failure", "after", "fields", "round", "appending")
 _UNREAD = (
     *(f"{job}.{part}" for job in _READ_JOBS for part in ("action", "env", "variants.action", "variants.env")),
-    *("success", "failure", "after", "fields", "round", "appending", "appended"),
+    *_BESIDE,
 )
 _CONTENTS = dict.fromkeys(_UNREAD, 0)  #: what most readers of a task have no use for, and what makes it large
 _NOT_OFFERED = {**_CONTENTS, "job.result.schema": 0}  #: nor do claims look at answers
+CONTENTS = {**_NOT_OFFERED, "validator.result.schema": 0}  #: nor does housekeeping
+_EMPTIED = (
+    f"{job}.{part}" for job in JOBS for part in ("action", "env", "variants", "inputs", "result.schema")
+)
+#: The same, but for one thing: which jobs there are is left.
+JOBS_CONTENTS = dict.fromkeys((*_EMPTIED, "fields", "round", "appending"), 0)
+_NOT_CLAIMED = dict.fromkeys((*_BESIDE, "job.result.schema"), 0)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+TOLD: Document = {"told": {"$ne": False}}  #: the messages about its last event are in the outbox
 CLAIMABLE = {
     "state": TaskState.RUNNING.value,
     "sealed": True,
@@ -75,6 +86,10 @@ class Projects:
         """The projects of this account (None: of all), by name."""
         query = {} if owner is None else {"owner": owner}
         return [document["_id"] for document in self._gate.find(query, {"_id": 1}, sort=[("_id", 1)])]
+
+    def count(self, owner: str, *, at_most: int) -> int:
+        """How many projects the account has, counting up to `at_most`."""
+        return self._gate.count({"owner": owner}, limit=at_most)
 
     def set_rule(self, name: str, validation: Validation | None, validator: Job | None) -> bool:
         """How answers of its later tasks are checked; False when there is none of this name."""
@@ -156,7 +171,7 @@ class Tasks:
         query = {name: value for name, value in CLAIMABLE.items() if name != "paused"}
         few = self._gate.find(query, _NOT_OFFERED, sort=[("started", 1)], limit=OFFERED + 1)
         found = few if len(few) <= OFFERED else self._fair(query, limit)
-        return [_task(_without_contents(document)) for document in found]
+        return readable(_without_contents(document) for document in found)
 
     def _fair(self, query: Document, limit: int) -> list[Document]:
         """Some of each project's, so that the thousands of one hide nobody's; longest running first."""
@@ -170,8 +185,9 @@ class Tasks:
 
     def still_on_offer(self, ids: Sequence[str]) -> dict[str, Task]:
         """Those of these tasks whose gates are open now, by id."""
-        found = self._gate.find({**CLAIMABLE, "_id": {"$in": list(ids)}})
-        return {one["_id"]: _task(one) for one in found}
+        # With what their jobs execute: those that are won go out with it.
+        found = self._gate.find({**CLAIMABLE, "_id": {"$in": list(ids)}}, _NOT_CLAIMED)
+        return {one["_id"]: _task({**one, "fields": ()}) for one in found}
 
     def set_architecture(self, image: str, architecture: str) -> int:
         """The archive of this image has come: jobs that name it need that architecture; how many tasks."""
@@ -183,12 +199,6 @@ class Tasks:
         query = {"state": TaskState.RUNNING.value}
         found = self._gate.find(query, {"_id": 1}, sort=[("started", -1)], limit=1)
         return found[0]["_id"] if found else None
-
-    def unfinished(self) -> list[Task]:
-        """The tasks that wait or run, oldest first; but no validators' tasks that wait: nothing is to be done there."""
-        waiting = {"state": TaskState.WAITING.value, "validates": None}
-        query = {"$or": [{"state": TaskState.RUNNING.value}, waiting]}
-        return [_task(document) for document in self._gate.find(query, sort=[("created", 1)])]
 
     def start(self, task_id: str, now: datetime) -> bool:
         """Start a waiting, sealed, uncancelled task; whether this call did."""
@@ -223,6 +233,12 @@ class Tasks:
         """Close or open the task's pause gate."""
         change: Document = {"paused": paused} if paused else {"paused": False, "paused_why": None}
         self._gate.update_one({"_id": task_id}, {"$set": change})
+
+    def resume(self, task_id: str) -> bool:
+        """Open the pause gate; False when the task is gone, or something is to be told of it first."""
+        return self._gate.update_one(
+            {"_id": task_id, **TOLD}, {"$set": {"paused": False, "paused_why": None}}
+        )
 
     def note_examined(self, task_id: str, *, paused_why: str | None) -> bool:
         """Its first attempts have been looked at; with a reason the task pauses itself. Whether this call did."""
@@ -301,7 +317,7 @@ def _rule_documents(validation: Validation | None, validator: Job | None) -> Doc
 
 
 def _without_contents(document: Document) -> Document:
-    jobs = {name: document[name] for name in _READ_JOBS if document.get(name) is not None}
+    jobs = {name: document[name] for name in JOBS if document.get(name) is not None}
     emptied = {name: {**job, "action": (), "env": ()} for name, job in jobs.items()}
     return {**document, **emptied, "fields": ()}
 
@@ -312,7 +328,6 @@ def _task(document: Document) -> Task:
         known[name] = None if known.get(name) is None else read_job(known[name])
     known["after_tasks"] = tuple(known.get("after_tasks", ()))
     known["appending"] = read_appending(known["appending"]) if known.get("appending") else None
-    known["appended"] = tuple(Appended(**one) for one in known.get("appended", ()))
     known["state"] = TaskState(known["state"])
     known["outcome"] = None if known["outcome"] is None else TaskOutcome(known["outcome"])
     known["round"] = None if known.get("round") is None else _round(known["round"])
@@ -328,6 +343,22 @@ def _task(document: Document) -> Task:
 def read_task(document: Document) -> Task:
     """A stored task, read with all its fields."""
     return _task(document)
+
+
+def readable(documents: Iterable[Document]) -> list[Task]:
+    """These tasks without those that cannot be read, each of which is logged: one must not hide all others."""
+    found = []
+    for document in documents:
+        try:
+            found.append(_task(document))
+        except Exception:
+            log.exception("stored task cannot be read", extra={"task": document.get("_id")})
+    return found
+
+
+def read_without_contents(document: Document) -> Task:
+    """A stored task whose contents were left out, CONTENTS or JOBS_CONTENTS."""
+    return _task(_without_contents(document))
 
 
 def _round(document: Document) -> Round:

@@ -58,4 +58,6 @@ class ResultFiles(Said):
     """Files of a task's accepted answers."""
 
     files: list[ResultFile]
-    next: int | None = Field(description="`?from=` to go on with; null: these were all.")
+    next: int | None = Field(
+        description="`?from=` to go on with, even where `files` is empty; null: these were all."
+    )

@@ -123,7 +123,10 @@ def calculator_page() -> Response:
 @described(
     Caller.PAGE,
     key=Key.NONE,
-    answers={200: Raw(types=("text/css", "text/javascript"), says="A file that pages use.")},
+    answers={
+        200: Raw(types=("text/css", "text/javascript"), says="A file that pages use."),
+        304: None,
+    },
 )
 def page_file() -> Response:
     """A file that the pages use."""

@@ -86,8 +86,12 @@ class Claimed(Said):
 class Added(Said):
     """What became of each attempt."""
 
-    results: list[Delivered]
-    error: str = Field(default="", description="With a single attempt that was refused: why.")
+    results: list[Delivered] = Field(
+        default_factory=list, description="Absent when the body itself is wrong."
+    )
+    error: str = Field(
+        default="", description="With a single attempt that was refused, or no attempt at all: why."
+    )
 
 
 class Released(Said):

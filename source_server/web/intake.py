@@ -39,7 +39,7 @@ class ReceiverBody(wire.Strict):
     Caller.SCIENTIST,
     body=ReceiverBody,
     answers={201: shapes.MadeReceiver},
-    refuses=(404, 429),
+    refuses=(404, 413, 429),
     example={"kind": "http", "template": {"action": ["/bin/echo", "hello {name}"]}},
 )
 def add_receiver(project: str) -> tuple[Response, int]:

@@ -70,3 +70,49 @@ def test_a_result_type_that_cannot_be_checked_is_refused_when_the_task_is_made(
 
     assert refused.status_code == 400
     assert says in refused.get_json()["error"]
+
+
+HEAVY = {"type": "json", "schema": {"items": {"allOf": [{"type": "integer"}] * 600}}}
+LONG = "[" + "1," * 20_000 + "1]"  # so long that two of them are as much as a request may make work
+
+
+def test_what_takes_too_long_to_check_together_is_sent_again(scientist: Any, volunteer: Any) -> None:
+    task = scientist.running(4, result=HEAVY)
+    who = volunteer()
+    sent = [who.attempt(one, LONG) for one in who.claim(4)]
+
+    first = who.add(*sent).get_json()["results"]
+    later = [one for one, said in zip(sent, first, strict=True) if not said.get("stored")]
+    second = who.add(*later).get_json()["results"]
+
+    assert [one.get("status") for one in first] == [None, None, 503, 503]
+    assert [one.get("stored") for one in second] == [True, True]
+    assert scientist.ok("GET", f"/tasks/{task}")["chunks"].get("done") == 4
+
+
+def test_the_same_answer_many_times_in_a_request_is_checked_once_and_counted_once(
+    scientist: Any, volunteer: Any, raw: Any
+) -> None:
+    scientist.running(2, result=HEAVY)
+    who = volunteer()
+    one, other = who.claim(2)
+
+    said = who.add(*[who.attempt(one, LONG)] * 12, who.attempt(other, LONG)).get_json()["results"]
+    again = who.add(*[who.attempt(one, LONG)] * 3).get_json()["results"]
+
+    assert [each.get("stored") for each in said + again] == [True] * 16
+    assert raw.results.count_documents({}) == 2
+
+
+def test_one_wrong_answer_after_another_is_refused_and_no_longer_looked_at(
+    scientist: Any, volunteer: Any, raw: Any
+) -> None:
+    scientist.running(1, result=HEAVY)
+    who = volunteer()
+    [chunk] = who.claim()
+    wrong = [who.attempt(chunk, f'["{n}", {LONG}]') for n in range(9)]
+
+    said = who.add(*wrong).get_json()["results"]
+
+    assert [each.get("status") for each in said] == [None, None, *[409] * 7]  # and no 503: they made no work
+    assert raw.errors.count_documents({}) == 2

@@ -30,8 +30,9 @@ from source_server.server_home import Address
 pytestmark = pytest.mark.mongo
 
 PATIENT = """\
+from source_server import deadlines
 from source_server.web import bodies
-bodies.PATIENCE_S, bodies.LOOK_S = {patience}, 0.05
+bodies.PATIENCE_S, deadlines.LOOK_S = {patience}, 0.05
 from source_server.wsgi import application
 """
 DATA = random.Random(3).randbytes(9_000_000)

@@ -291,7 +291,7 @@ def test_uploads_of_a_container_are_bounded_by_the_jobs_disk_and_the_owners_quot
     scientist: Scientist, volunteer: Any, raw: Any
 ) -> None:
     keeping(scientist, disk_mb=1)
-    who = volunteer()
+    who = volunteer(resources={"disk_mb": 100})
     [chunk], _ = claimed(who)
     datas = [bytes([letter]) * 1_000_000 for letter in range(3)]
 

@@ -171,7 +171,7 @@ def test_a_sweep_goes_on_where_another_process_died(
             break
 
     assert here(raw) == set(named[:3]) and last.number == 1
-    assert phases == {"tasks", "chunks", "results", "events", "blobs", "files", None}
+    assert phases >= {"tasks", "chunks", "results", "events", "blobs", "files", None}
 
 
 def test_a_blob_that_comes_anew_while_it_is_removed_is_whole_afterwards(

@@ -223,29 +223,29 @@ def test_a_range_that_does_not_fit_the_body_is_refused(scientist: Scientist, sai
 
 
 def test_sizes_and_quotas_hold(bounded: Callable[..., Scientist], raw: Any) -> None:
-    who = bounded(largest=1000, quota=2500)
+    who = bounded(largest=10_000, quota=25_000)
 
-    large, first, second = put(who, b"x" * 1001), put(who, b"a" * 1000), put(who, b"b" * 1000)
-    third = put(who, b"c" * 1000)
-    lied = put_part(who, b"d" * 500, 0, 10), put_part(who, b"e" * 400, 0, 10)
+    large, first, second = put(who, b"x" * 10_001), put(who, b"a" * 10_000), put(who, b"b" * 10_000)
+    third = put(who, b"c" * 10_000)
+    lied = put_part(who, b"d" * 5000, 0, 10), put_part(who, b"e" * 4000, 0, 10)
     listed = who.ok("GET", "/blobs")
 
     assert [one.status_code for one in (large, first, second, third)] == [413, 201, 201, 413]
     assert "quota" in third.get_json()["error"]
-    # Begun is counted as a whole: 500 fit exactly, nothing beside them.
+    # Begun is counted as a whole: 5000 fit exactly, nothing beside them.
     assert [one.status_code for one in lied] == [202, 413]
-    assert listed["usage"] == {"bytes": 2500, "quota": 2500, "largest": 1000}
-    assert {one["sha256"] for one in listed["blobs"]} == {sha(b"a" * 1000), sha(b"b" * 1000)}
+    assert listed["usage"] == {"bytes": 25_000, "quota": 25_000, "largest": 10_000}
+    assert {one["sha256"] for one in listed["blobs"]} == {sha(b"a" * 10_000), sha(b"b" * 10_000)}
 
 
 def test_two_at_once_do_not_both_fit_into_what_was_left_for_one(
     bounded: Callable[..., Scientist], stores: Any
 ) -> None:
-    who = bounded(largest=1000, quota=1500)
+    who = bounded(largest=10_000, quota=15_000)
     statuses: list[int] = []
 
     def one(letter: bytes) -> None:
-        statuses.append(put(Scientist(who._http.application, who.key), letter * 1000).status_code)
+        statuses.append(put(Scientist(who._http.application, who.key), letter * 10_000).status_code)
 
     threads = [threading.Thread(target=one, args=(letter,)) for letter in (b"a", b"b", b"c")]
     for thread in threads:
@@ -254,7 +254,7 @@ def test_two_at_once_do_not_both_fit_into_what_was_left_for_one(
         thread.join()
 
     assert statuses.count(201) <= 1 and set(statuses) <= {201, 413}
-    assert who.ok("GET", "/blobs")["usage"]["bytes"] <= 1000
+    assert who.ok("GET", "/blobs")["usage"]["bytes"] <= 10_000
 
 
 def test_two_uploads_of_the_same_blob_at_once_end_with_one(scientist: Scientist, raw: Any) -> None:

@@ -114,7 +114,7 @@ def test_a_validators_task_waits_until_there_is_something_to_compare_and_ends_wi
     companion = f"{task}-v"
     at_first = stores.tasks.find(companion).state.value
     offered_at_first = {one.id for one in stores.tasks.on_offer(limit=100)}
-    looked_at = {one.id for one in stores.tasks.unfinished()}
+    looked_at = {one.id for one in stores.unfinished.running("", limit=100).tasks}
     for who in (people(), people()):
         [chunk] = who.claim()
         who.add(who.attempt(chunk))

@@ -70,6 +70,7 @@ def test_one_that_was_not_started_does_not_start_by_itself(
     task(scientist, "second", "first", start=False)
 
     compute(volunteer())
+    keeper.dependencies()
     keeper.tasks()
 
     assert state(scientist, "second") == ("waiting", None)
@@ -93,6 +94,7 @@ def test_when_one_of_them_ends_otherwise_it_is_cancelled_with_those_that_come_af
     else:
         raw.chunks.update_one({"_id": "first.0"}, {"$set": {"state": "quarantined", "wanted": 0}})
     for _ in range(6):
+        keeper.dependencies()
         keeper.tasks()
 
     assert state(scientist, "first") == ("complete", end)
@@ -109,6 +111,7 @@ def test_a_task_that_does_not_exist_yet_is_waited_for_and_why_says_so(
     scientist: Scientist, volunteer: Callable[..., Volunteer], keeper: Housekeeper
 ) -> None:
     task(scientist, "second", "first")
+    keeper.dependencies()
     keeper.tasks()
     why = scientist.ok("GET", "/chunks/second.0/why")
 
@@ -141,6 +144,7 @@ def test_what_a_crash_swallowed_at_the_end_of_one_is_found_by_housekeeping(
     change = {"state": "complete", "outcome": "succeeded", "ended": stores.clock.now()}
     raw.tasks.update_one({"_id": "first"}, {"$set": change})
 
+    keeper.dependencies()
     keeper.tasks()
 
     assert state(scientist, "second") == ("running", None)
@@ -201,6 +205,26 @@ def test_a_circle_that_a_crash_left_is_refused_to_whoever_says_the_same_again_or
     assert "would come after itself" in again.get_json()["error"]
 
 
+def test_more_tasks_before_one_than_are_followed_are_refused_but_those_that_succeeded_do_not_count(
+    scientist: Scientist, raw: Any
+) -> None:
+    wish(scientist, "own")
+    own = raw.tasks.find_one({"_id": "own"})
+    names = [f"n{n}" for n in range(101)]
+    raw.tasks.insert_many(
+        {**own, "_id": one, "after_tasks": [f"{one}x{m}" for m in range(100)]} for one in names
+    )
+    halves = [wish(scientist, f"half{at}", *names[at : at + 51]).status_code for at in (0, 51)]
+
+    refused = wish(scientist, "all", "half0", "half51")
+    there = raw.tasks.count_documents({"_id": "all"})
+    raw.tasks.update_many({"_id": {"$in": names}}, {"$set": {"state": "complete", "outcome": "succeeded"}})
+
+    assert halves == [201, 201] and refused.status_code == 409 and there == 0
+    assert "more than 10,000 tasks" in refused.get_json()["error"]
+    assert wish(scientist, "all", "half0", "half51").status_code == 201
+
+
 def test_anothers_task_is_no_task_to_come_after(app: Any, new_key: Any, scientist: Scientist) -> None:
     other = Scientist(app, new_key("scientist"))
     other.ok("POST", "/projects", {"name": "theirs"})
@@ -222,6 +246,7 @@ def test_a_name_that_somebody_else_takes_later_is_as_good_as_none(
     other.ok("POST", "/tasks/wanted/start")
 
     assert compute(volunteer()) == ["wanted"]
+    keeper.dependencies()
     keeper.tasks()
 
     assert state(scientist, "mine") == ("waiting", None)

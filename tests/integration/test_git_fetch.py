@@ -282,6 +282,22 @@ def test_the_address_that_was_looked_at_is_the_one_that_git_calls(tmp_path: Path
     assert (address.pinned, said) == ("8.8.8.8", "git.example:443:8.8.8.8")
 
 
+@pytest.mark.parametrize(("listed", "passed"), [("https://*/", False), ("https://git.example/", True)])
+def test_a_proxy_which_would_look_the_name_up_itself_is_only_for_hosts_that_are_listed_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, passed: bool
+) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "proxy.example")
+    address = allowed("https://git.example/x", [listed], resolve=lambda host, port: ["8.8.8.8"])
+    git_of = Git(folder=tmp_path, address=address, deadline=time.monotonic() + 10, most_bytes=1_000_000)
+
+    git_of.prepare()
+
+    said = git_of.run("-c", "alias.surroundings=!env", "surroundings").decode()
+    assert (said.count("proxy.example") == 4) is passed
+    assert ("proxy.example" in said) is passed
+
+
 def test_a_link_in_an_allowed_folder_does_not_lead_out_of_it(repository: Repository, tmp_path: Path) -> None:
     commit = repository.commit({"a": "1"})
     open_folder = tmp_path / "open"

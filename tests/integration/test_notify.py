@@ -24,11 +24,14 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from source_server.config import MailSecurity, MailServer
-from source_server.domain.notice import MAILS_AN_HOUR, PAUSES_S, Channel
+from source_server.domain.notice import MAILS_AN_HOUR, MAILS_TO_ONE_AN_HOUR, PAUSES_S, Channel
+from source_server.domain.rounds import Round, Which
 from source_server.housekeeping import Housekeeper
 from source_server.services.deliver import Deliver
+from source_server.services.projects import MOST_PROJECTS
 from source_server.services.send_mail import SendMail
 from source_server.services.send_webhook import SendWebhook
+from source_server.stores.outbox import FAIR
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 
@@ -412,9 +415,10 @@ def test_a_message_is_written_by_housekeeping_when_who_decided_died_and_only_onc
     keepers[0].notices()
 
     assert told_before == 0 and stores.tasks.find(task).told
+    made = round(stores.tasks.find(task).created.timestamp() * 1000)
     assert sorted(one["_id"] for one in raw.outbox.find()) == [
-        f"{task}.completed.0.0.webhook",
-        f"{task}.completed.0.1.email",
+        f"{task}.{made}.completed.0.0.webhook",
+        f"{task}.{made}.completed.0.1.email",
     ]
 
 
@@ -474,6 +478,93 @@ def test_a_task_that_pauses_itself_tells_so_and_one_that_a_person_pauses_does_no
     assert told[0]["data"]["why"] == "Its time was over at 2020-01-01 00:00:00 UTC."
 
 
+def test_an_end_is_told_though_the_task_was_run_again_before_housekeeping_came_by(
+    scientist: Any, volunteer: Any, keeper: Housekeeper, deliver: Deliver, listener: Listener
+) -> None:
+    task = scientist.running(1, notify=[{"webhook": listener.url}])
+    who = volunteer()
+    for _ in range(2):
+        (chunk,) = who.claim()
+        assert who.add(who.attempt(chunk)).status_code == 200
+        scientist.ok("POST", f"/tasks/{task}/rerun", {"which": "all"})
+
+    keeper.notices()
+    deliver.step()
+
+    told = [json.loads(body)["data"] for _, body, _ in listener.calls]
+    assert [(one["task"], one["outcome"]) for one in told] == [(task, "succeeded")] * 2
+
+
+def test_that_a_task_paused_itself_is_told_though_it_was_resumed_before_housekeeping_came_by(
+    scientist: Any, keeper: Housekeeper, deliver: Deliver, listener: Listener
+) -> None:
+    limits = {"until": "2020-01-01T00:00:00Z"}
+    task = scientist.running(1, notify=[{"webhook": listener.url}], limits=limits)
+
+    for _ in range(2):
+        keeper.limits()
+        scientist.ok("POST", f"/tasks/{task}/resume")
+    keeper.notices()
+    deliver.step()
+
+    assert [json.loads(body)["type"] for _, body, _ in listener.calls] == ["task.paused"] * 2
+
+
+def test_nothing_undoes_what_is_still_to_be_told(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any
+) -> None:
+    task = scientist.running(1, notify=[{"email": "ada@lab.example"}])
+    who = volunteer()
+    (chunk,) = who.claim()
+    assert who.add(who.attempt(chunk)).status_code == 200
+    again = Round(
+        number=1, which=Which.ALL, anew=True, signature=None, chunks=(), hand="h", touched=stores.clock.now()
+    )
+
+    undone = [
+        stores.rounds.begin(stores.tasks.find(task), again),
+        stores.tasks.resume(task),
+        stores.removals.mark(task, stores.clock.now()),
+    ]
+
+    assert undone == [False, False, False] and raw.tasks.find_one({"_id": task})["told"] is False
+
+
+def test_messages_of_a_deleted_task_that_wait_go_out_and_are_nobody_elses(
+    scientist: Any,
+    volunteer: Any,
+    keeper: Housekeeper,
+    deliver: Deliver,
+    listener: Listener,
+    raw: Any,
+    stores: Any,
+) -> None:
+    def ended() -> None:
+        """A task of the same id each time that is complete and deleted, and whose id is free again."""
+        made = scientist.running(1, id="mine", notify=[{"webhook": listener.url}])
+        shown.append(scientist.ok("GET", f"/tasks/{made}")["notices"])
+        (chunk,) = who.claim()
+        assert who.add(who.attempt(chunk)).status_code == 200
+        assert scientist.call("DELETE", f"/tasks/{made}").status_code == 202
+        for _ in range(12):
+            keeper.removals()
+        raw.tasks.update_one({"_id": made}, {"$set": {"deleting": stores.clock.now() - timedelta(minutes=5)}})
+        keeper.removals()
+        assert raw.tasks.find_one({"_id": made}) is None
+
+    who, shown = volunteer(), list[Any]()
+    ended()
+    listener.statuses = [503]
+    deliver.step()
+    ended()
+    make_due(raw)
+    deliver.step()
+
+    ids = [headers["webhook-id"] for headers, _, _ in listener.calls]
+    assert len(ids) == 3 and len(set(ids)) == 2 and ids.count(ids[0]) == 2
+    assert shown == [[], []]
+
+
 def test_a_project_names_who_is_told_of_tasks_that_name_nobody(
     scientist: Any, volunteer: Any, keeper: Housekeeper
 ) -> None:
@@ -508,7 +599,8 @@ def test_a_mail_says_what_became_of_the_task_and_nobody_can_add_a_header(
     assert (sender, recipients) == ("no-reply@lab.example", ["ada@lab.example"])
     assert mail["Bcc"] is None and mail["To"] == "ada@lab.example"
     assert mail["Subject"] == "Task succeeded: sum Bcc: everybody@lab.example Hello \u00fc"
-    assert mail["Message-ID"] == f"<{task}.completed.0.0.email@lab.example>"
+    notice = scientist.ok("GET", f"/tasks/{task}")["notices"][0]["id"]
+    assert mail["Message-ID"] == f"<{notice}@lab.example>" and notice.endswith(".completed.0.0.email")
     assert f"Task:    {task} (sum Bcc:" in mail.get_content()
     assert "Chunks:  1 total, 1 done" in mail.get_content()
 
@@ -581,3 +673,63 @@ def test_a_project_sends_so_many_mails_an_hour_and_the_rest_waits(
     for _ in range(5):
         deliver.step()
     assert len(mailbox[0].mails) == MAILS_AN_HOUR + 10
+
+
+def test_more_projects_are_no_way_to_more_mails(
+    scientist: Any, volunteer: Any, keeper: Housekeeper, deliver: Deliver, mailbox: Any, raw: Any
+) -> None:
+    finish(scientist, volunteer, keeper, notify=[{"email": "ada@lab.example"}])
+    one = raw.outbox.find_one()
+    raw.outbox.insert_many(
+        {**one, "_id": f"x{n}", "project": f"p{n}", "to": f"{n}@lab.example"}
+        for n in range(MAILS_AN_HOUR + 9)
+    )
+
+    for _ in range(10):
+        deliver.step()
+
+    assert len(mailbox[0].mails) == MAILS_AN_HOUR
+
+
+def test_more_accounts_are_no_way_to_more_mails_to_one_address(
+    scientist: Any, volunteer: Any, keeper: Housekeeper, deliver: Deliver, mailbox: Any, raw: Any
+) -> None:
+    finish(scientist, volunteer, keeper, notify=[{"email": "Ada@lab.example"}])
+    one = raw.outbox.find_one()
+    raw.outbox.insert_many({**one, "_id": f"x{n}", "owner": f"o{n}"} for n in range(MAILS_TO_ONE_AN_HOUR + 9))
+
+    for _ in range(10):
+        deliver.step()
+
+    waiting = list(raw.outbox.find({"state": "waiting"}))
+    assert len(mailbox[0].mails) == MAILS_TO_ONE_AN_HOUR
+    assert len(waiting) == 10 and "to this address" in waiting[0]["last"]
+
+
+def test_the_many_messages_of_one_account_do_not_hold_up_anothers(
+    scientist: Any, volunteer: Any, keeper: Housekeeper, stores: Any, raw: Any
+) -> None:
+    finish(scientist, volunteer, keeper, notify=[{"email": "ada@lab.example"}])
+    one = raw.outbox.find_one()
+    raw.outbox.insert_many({**one, "_id": f"x{n}", "project": f"p{n}"} for n in range(100))
+    raw.outbox.insert_one({**one, "_id": "other", "owner": "other", "due": stores.clock.now()})
+
+    tried = [notice.id for notice in stores.outbox.due(stores.clock.now(), limit=64)]
+
+    assert "other" in tried and len(tried) == FAIR + 1
+
+
+def test_an_account_has_so_many_projects_and_an_admin_more(
+    scientist: Any, admin: Any, stores: Any, raw: Any
+) -> None:
+    scientist.ok("POST", "/projects", {"name": "mine"})
+    admin.ok("POST", "/projects", {"name": "ours"})
+    for name in ("mine", "ours"):
+        one = raw.projects.find_one({"_id": name})
+        raw.projects.insert_many({**one, "_id": f"{name}-{n}"} for n in range(MOST_PROJECTS - 1))
+
+    refused = scientist.call("POST", "/projects", {"name": "more"})
+
+    assert refused.status_code == 409 and str(MOST_PROJECTS) in refused.text
+    assert scientist.call("POST", "/projects", {"name": "mine-7", "share": 2}).status_code == 200
+    assert admin.call("POST", "/projects", {"name": "more"}).status_code == 201

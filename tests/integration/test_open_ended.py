@@ -125,3 +125,15 @@ def test_numbers_that_others_have_taken_meanwhile_are_not_taken_again(scientist:
     scientist.ok("POST", f"/tasks/{task}/chunks", {"rows": [{"a": 1}]})
 
     assert not stores.appends.begin(task, stale)
+
+
+def test_a_key_is_known_however_many_came_after_it(scientist: Any) -> None:
+    task = _open(scientist)
+    path = f"/tasks/{task}/chunks"
+    first = scientist.ok("POST", path, {"rows": [{"a": 0}], "key": "first"})
+
+    for n in range(120):
+        scientist.ok("POST", path, {"rows": [{"a": n}], "key": f"k{n}"})
+
+    assert scientist.ok("POST", path, {"rows": [{"a": 0}], "key": "first"}) == first
+    assert scientist.ok("GET", f"/tasks/{task}")["chunks"]["total"] == 121

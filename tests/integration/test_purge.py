@@ -203,7 +203,7 @@ def test_rested_chunks_are_found_without_looking_at_those_that_rest(stores: Any,
     raw.chunks.update_many({"n": {"$lt": 3}}, {"$set": {"not_before": before}})
     raw.command("profile", 2)
 
-    found = stores.chunks.rested(task.id, now, limit=1000)
+    found = stores.chunks.rested(now, limit=1000)
 
     raw.command("profile", 0)
     asked = raw.system.profile.find_one({"ns": f"{raw.name}.chunks", "op": "query"})

@@ -349,6 +349,32 @@ def test_an_address_that_is_not_allowed_opens_no_receiver(
     assert not Path("/tmp/owned").exists()
 
 
+def test_a_commit_whose_id_is_anothers_task_becomes_a_task_under_an_id_beside_it(
+    ada: Scientist,
+    receiver: dict[str, Any],
+    repository: Repository,
+    handle: Callable[[], int],
+    new_key: Callable[[str], str],
+    raw: Any,
+) -> None:
+    commit = repository.commit(FILES)
+    other = Scientist(ada._http.application, new_key("scientist"))
+    other.ok("POST", "/projects", {"name": "squatters"})
+    other.ok("POST", "/projects/squatters/tasks", {"id": commit, "action": ["/bin/true"]})
+    beside = f"{commit}-{receiver['id'][:7]}"
+
+    send(ada, receiver, push_body(commit))
+    handle()
+    assert (events(ada)[0]["state"], events(ada)[0]["task"]) == ("done", beside)
+
+    # Broken off before it was noted, and the other id is free again by then: still the same task.
+    raw.events.update_one({}, {"$set": {"state": "new", "task": None}})
+    raw.tasks.delete_one({"_id": commit})
+    handle()
+    assert events(ada)[0]["task"] == beside
+    assert [one["id"] for one in ada.ok("GET", "/tasks")["tasks"]] == [beside]
+
+
 def test_a_second_receiver_of_a_repository_makes_tasks_of_its_own_with_a_prefix(
     ada: Scientist, receiver: dict[str, Any], repository: Repository, handle: Callable[[], int]
 ) -> None:

@@ -107,7 +107,7 @@ def test_whatever_write_a_housekeeper_dies_before_a_planned_time_is_one_event(
     while True:
         way = scientist.ok("POST", "/projects/nights/receivers", body)
         since = datetime.now(timezone.utc) - timedelta(days=2)
-        raw.receivers.update_one({"_id": way["id"]}, {"$set": {"planned": since}})
+        raw.receivers.update_one({"_id": way["id"]}, {"$set": {"planned": since, "next_due": since}})
         killed = killed_before(number, mongo_uri, raw, step)
         keeper.schedules()
 

@@ -128,7 +128,7 @@ def schedule(scientist: Scientist, raw: Any) -> Callable[..., dict[str, Any]]:
         body = {"kind": "schedule", "cron": cron, "template": ECHO, **settings}
         made = dict(scientist.ok("POST", "/projects/nights/receivers", body))
         since = datetime.now(timezone.utc) - silent
-        raw.receivers.update_one({"_id": made["id"]}, {"$set": {"planned": since}})
+        raw.receivers.update_one({"_id": made["id"]}, {"$set": {"planned": since, "next_due": since}})
         return made
 
     return make
@@ -188,7 +188,7 @@ def test_a_planned_time_that_was_stored_but_not_noted_comes_to_the_same_event(
 
     # As if the housekeeper had died between the two.
     since = datetime.now(timezone.utc) - timedelta(days=2)
-    raw.receivers.update_one({"_id": made["id"]}, {"$set": {"planned": since}})
+    raw.receivers.update_one({"_id": made["id"]}, {"$set": {"planned": since, "next_due": since}})
     keeper.schedules()
     keeper.events()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from people import Scientist
 from product import Product, running
 from repositories import Repository
 
+from dockercomp.api import Server
+from dockercomp.cli.standstill import Standstill
 from dockercomp.job_files import CheckedJobFile, pack, pin
 from source_server.receivers.git_fetch import GitSettings, fetched
 
@@ -200,6 +203,10 @@ def dockercomp(product: Product, folder: Path, *arguments: str, status: int = 0)
     return done.stdout, done.stderr
 
 
+def server_of(product: Product) -> Server:
+    return Server(product.address, Path(product.env["DOCKERCOMP_KEY_FILE"]).read_text().strip())
+
+
 def test_a_local_job_file_is_run_with_the_files_that_git_follows_and_printed(
     product: Product, tmp_path: Path
 ) -> None:
@@ -214,6 +221,50 @@ def test_a_local_job_file_is_run_with_the_files_that_git_follows_and_printed(
     assert "row 0: accepted hello x" in out and "row 1: accepted hello y" in out
     assert "succeeded: 2 of 2 chunks have a result." in out and "3 files of" in err
     assert (tmp_path / "out.csv").read_text().count("\n") == 3
+
+
+def test_who_waits_for_a_task_that_nobody_can_compute_is_told_why_once_and_how_to_end(
+    product: Product, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = f"dockercomp: 1\ntree: false\nmain: {{action: [x], image: '{IMAGE}'}}\n"
+    (tmp_path / "dockercomp.yml").write_text(job)
+    out, _ = dockercomp(product, tmp_path, "run", "--no-wait")
+    source, task = server_of(product), out.strip()
+    standstill, patient = Standstill(source, after_s=0.0), Standstill(source)
+
+    for _ in range(3):
+        standstill.look(source.task(task))
+        patient.look(source.task(task))
+
+    said = capsys.readouterr().err
+    assert said.count("Nothing of it has moved") == 1
+    assert f"{task}.0 (ready): " in said and f"end the task with: dockercomp cancel {task}" in said
+    source.cancel(task)
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_task(product: Product, tmp_path: Path) -> None:
+    job = f"dockercomp: 1\ntree: false\nmain: {{action: [x], image: '{IMAGE}'}}\n"
+    (tmp_path / "dockercomp.yml").write_text(job)
+    waiting = subprocess.Popen(
+        ["dockercomp", "run"],
+        cwd=tmp_path,
+        env=product.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+    )
+    assert waiting.stdout is not None and waiting.stderr is not None
+    task = waiting.stdout.readline().strip()
+    while "have a result" not in waiting.stderr.readline():
+        assert waiting.poll() is None
+
+    waiting.send_signal(signal.SIGINT)
+    _, err = waiting.communicate(timeout=60)
+
+    assert waiting.returncode == 130 and f"The task goes on: dockercomp watch {task}" in err
+    assert server_of(product).task(task)["state"] == "running"
+    server_of(product).cancel(task)
 
 
 def test_a_run_that_fails_ends_with_1(product: Product, tmp_path: Path) -> None:

@@ -70,5 +70,16 @@ def test_the_commands_say_it_in_one_sentence(empty: Any, mongo_uri: str) -> None
 def test_indexes_are_the_ones_that_are_needed_and_no_other(stores: Any, raw: Any) -> None:
     found = {name: set(raw[name].index_information()) - {"_id_"} for name in raw.list_collection_names()}
 
-    assert found["chunks"] == {"claim", "token", "until", "host", "rested"}
-    assert found["results"] == {"chunk", "unsettled", "waiting", "unchecked", "suspect"}
+    assert found["chunks"] == {"claim", "token", "until", "host", "delayed", "files"}
+    assert found["results"] == {
+        "chunk",
+        "unsettled",
+        "waiting",
+        "unchecked",
+        "suspect",
+        "files",
+        "listed",
+        "matched",
+        "unmatched",
+        "uncounted",
+    }

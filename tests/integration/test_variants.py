@@ -185,3 +185,31 @@ def test_two_attempts_at_a_chunk_are_made_in_two_variants(scientist: Any, volunt
 
     leases = [one["leases"] for one in raw.chunks.find({"task": task})]
     assert [len({lease["variant"] for lease in each}) for each in leases] == [2] * 20
+
+
+def test_one_lease_brings_one_variant_whatever_image_its_client_claims(
+    scientist: Any, volunteer: Any, raw: Any
+) -> None:
+    rule = {"quorum": 2, "distinct": "variant", "comparator": {"kind": "json", "relative": 1e-9}}
+    task = scientist.running(1, action=["calc"], variants=VARIANTS, validation=rule)
+    liar = volunteer(**SANDBOX)
+    [chunk] = liar.claim()
+
+    for answer, image in zip(("777\n", "777.0\n"), IMAGES.values(), strict=False):
+        liar.add(liar.attempt(chunk, answer, runtime="sandbox", image=image))
+
+    [stored] = raw.chunks.find({"task": task})
+    assert (stored["state"], len(stored["candidates"])) == ("ready", 1)
+    assert {one["variant"] for one in raw.results.find({"task": task})} == {chunk["job"].rpartition(".")[2]}
+
+
+def test_the_variant_in_a_ticket_cannot_be_changed(scientist: Any, volunteer: Any) -> None:
+    scientist.running(1, action=["calc"], variants=VARIANTS)
+    someone = volunteer(**SANDBOX)
+    [chunk] = someone.claim()
+    own, _, proof = chunk["ticket"].rpartition(".")
+    other = next(name for name in IMAGES if name != own)
+
+    for forged in (f"{other}.{proof}", proof, f".{proof}", f"{own}.{own}.{proof}"):
+        assert someone.add(someone.attempt({**chunk, "ticket": forged})).status_code == 403, forged
+    assert someone.add(someone.attempt(chunk)).status_code == 200

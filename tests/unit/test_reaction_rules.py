@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from source_server.domain.chunk import Candidate, Chunk, Lease
-from source_server.domain.depending import May, circle, standing
+from source_server.domain.depending import MOST_FOLLOWED, TOGETHER, May, TooManyBefore, circle, standing
 from source_server.domain.eligibility import Bar, Crowd, Taker, bar
 from source_server.domain.job import Job
 from source_server.domain.reactions import (
@@ -278,3 +278,27 @@ def test_a_circle_is_found_however_long_and_other_ways_are_none() -> None:
     assert circle("a", edges) == ["a", "b", "c"]
     assert circle("d", edges) is None
     assert circle("x", edges) is None
+
+
+@pytest.mark.parametrize("wide", [1, 100])
+def test_a_circle_too_long_to_be_followed_is_said_and_never_taken_for_none(wide: int) -> None:
+    asked: list[int] = []
+
+    def edges(ids: Sequence[str]) -> dict[str, list[str]]:
+        asked.append(len(ids))
+        return {one: [f"{int(one) * wide + n + 1}" for n in range(wide)] for one in ids}
+
+    with pytest.raises(TooManyBefore, match="more than 10,000 tasks"):
+        circle("0", edges)
+    assert max(asked) <= TOGETHER and len(asked) <= MOST_FOLLOWED + 1
+
+
+def test_as_many_as_may_be_are_followed_to_the_end() -> None:
+    def edges(ids: Sequence[str]) -> dict[str, list[str]]:
+        return {one: [str(int(one) + 1)] for one in ids if int(one) < last}
+
+    last = MOST_FOLLOWED
+    assert circle("0", edges) is None
+    last += 1
+    with pytest.raises(TooManyBefore):
+        circle("0", edges)

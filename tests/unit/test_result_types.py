@@ -225,6 +225,7 @@ MANY = "[" + "1," * 130_000 + "1]"
         ({"contains": {"const": 1}, "maxContains": 3}, "[" + "0," * 120_000 + "0]"),
         ({"items": {"allOf": [{"type": "integer"}] * 500}}, MANY),
         ({"items": {"anyOf": [{"const": n} for n in range(400)]}}, MANY),
+        ({"items": {"not": {"enum": [{"a": n} for n in range(2, 390)]}}}, "[" + '{"a":1},' * 4000 + "1]"),
         (doubling(6), "1"),
     ],
 )
@@ -245,6 +246,13 @@ def test_a_heavy_schema_meets_small_answers_only() -> None:
     assert misfit(heavy, "[1, 2]") is None
     said = misfit(heavy, MANY)
     assert said is not None and "letters; one that is held to a schema of this size may have" in said
+
+
+def test_objects_to_compare_with_weigh_more_than_plain_values() -> None:
+    require_schema(json.dumps({"enum": list(range(1900))}))
+
+    with pytest.raises(BadSchema, match="more than"):
+        require_schema(json.dumps({"enum": [{"a": n} for n in range(900)]}))
 
 
 @given(
