@@ -154,7 +154,7 @@ def sweeps(uri: str, *, chunks: int, containers: int) -> dict[str, float]:
         "what ended lives hold": give_back.ended_lives,
         "what is not listed": lambda: give_back.unlisted(BEAT_S),
         "expired leases": lambda: give_back.expired(now),
-        "chunks whose pause is over": lambda: stores.chunks.rested(other.id, now, limit=BATCH),
+        "chunks whose pause is over": lambda: stores.chunks.rested(now, limit=BATCH),
         "who is silent": lambda: purge(stores),
     }
     figures = {}

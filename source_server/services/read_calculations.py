@@ -66,17 +66,22 @@ class ReadCalculations:
         )
 
 
+UNDECIDED = (Verdict.NEW.value, Verdict.CANDIDATE.value)
+
+
 def _reading(asked: Asked, known: _Known) -> Reading:
     chunk = known.chunks.get(f"{asked.task}.{asked.n}")
     if chunk is None:
         return Reading(asked=asked, state=Progress.WAITING)
     opinions = _opinions(chunk, known)
-    if chunk.state is ChunkState.DONE and chunk.result in known.results:
+    # Who looks at it once it is answered looks no more: until then every opinion has its verdict.
+    judged = all(one.verdict not in UNDECIDED for one in opinions)
+    if chunk.state is ChunkState.DONE and chunk.result in known.results and judged:
         return _answered(asked, chunk, known, opinions)
     if chunk.state in (ChunkState.QUARANTINED, ChunkState.CANCELLED):
         return replace(_failed(asked, chunk, known), opinions=opinions)
     now = tuple(lease.variant for lease in chunk.leases)
-    state = Progress.COMPUTING if now else Progress.WAITING
+    state = Progress.COMPUTING if now or chunk.state is ChunkState.DONE else Progress.WAITING
     return Reading(asked=asked, state=state, environments=now, opinions=opinions)
 
 
