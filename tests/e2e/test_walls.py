@@ -486,7 +486,7 @@ def as_a_service(
             (folder / tool).symlink_to(str(real))
     place = setting.machine.folder / f"code-{uuid.uuid4().hex[:6]}"
     shutil.copytree(ROOT / "client_container", place / "client_container")
-    for one in (setting.machine.folder, *folder.parents[:3], folder):
+    for one in (setting.machine.folder, *folder.parents[:2], folder):  # not the folder for all: it is others'
         one.chmod(0o755)
     user = ["setpriv", "--reuid=64999", "--regid=64999", "--clear-groups", "--no-new-privs"]
     caps = [f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"] if capabilities else []
