@@ -74,6 +74,7 @@ class Tasks:
             self._depend.require_no_circle(task)
         except AlreadyThere:
             task = self._same(account, wish, task.id)
+            self._stores.tasks.ensure(task)  # what a failover could still take away is not to be acknowledged
             self._depend.require_no_circle(task)  # its maker may have died before it looked
             if task.validator is not None:
                 self._stores.tasks.ensure(
