@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -158,11 +158,6 @@ def checked_name(name: str) -> Path:
             CONFLICT, f"The file's name {name[:100]!r} would lie outside of the folder, or is no name."
         )
     return Path(*parts)
-
-
-def hashes_of(paths: Mapping[str, Path], server: BlobCalls) -> dict[str, str]:
-    """name -> SHA-256 of these files, all brought to the server."""
-    return {name: server.put_file(path) for name, path in paths.items()}
 
 
 def _tried(failure: ServerUnavailable | Refused, tries: int) -> int:

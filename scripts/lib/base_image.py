@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from docker_cli import INPUT_LABEL, Cannot, docker, find_image
@@ -96,11 +96,19 @@ def suite() -> str:
 def extract_packages(archive: Path, say: Say) -> None:
     """Write the tar archive of the small base with mmdebstrap; needs root on Debian or Ubuntu."""
     require_mmdebstrap(say)
-    partial = archive.with_name(archive.name + ".partial")
-    options = ["--variant=extract", f"--include={','.join(packages())}", *apt_options(), CLEARED]
     say(f"Building the small base from {', '.join(packages())} of {suite()} ...")
+    options = ["--variant=extract", f"--include={','.join(packages())}", CLEARED]
+    make_archive(archive, suite(), mirror(), options, failed="mmdebstrap could not build the small base")
+
+
+def make_archive(archive: Path, of: str, source: str, options: Sequence[str], *, failed: str) -> None:
+    """Write the tar archive of a system of the suite `of` from the mirror `source`, whole or not at all.
+
+    Raises Cannot: `failed`, and mmdebstrap's first complaint.
+    """
+    partial = archive.with_name(archive.name + ".partial")
     done = subprocess.run(
-        ["mmdebstrap", "--format=tar", *options, suite(), str(partial), mirror()],
+        ["mmdebstrap", "--format=tar", *options, *apt_options(), of, str(partial), source],
         env={**os.environ, "TMPDIR": temporary_folder()},
         capture_output=True,
         text=True,
@@ -108,7 +116,7 @@ def extract_packages(archive: Path, say: Say) -> None:
     if done.returncode != 0:
         partial.unlink(missing_ok=True)
         errors = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["nothing said"]
-        raise Cannot(f"mmdebstrap could not build the small base: {errors[0]}")
+        raise Cannot(f"{failed}: {errors[0]}")
     partial.replace(archive)
 
 

@@ -80,25 +80,14 @@ def recipe(language: str, system: str) -> str:
 
 def extract(package: str, suite: str, archive: Path) -> None:
     """Write the tar archive of a package and all it needs; raises Cannot."""
-    partial = archive.with_name(archive.name + ".partial")
     patterns = " ".join(f'"$1"/{pattern}' for pattern in LEFT_OUT)
-    done = subprocess.run(
-        [
-            *("mmdebstrap", "--format=tar", "--variant=extract", f"--include={package},base-files"),
-            *base_image.apt_options(),
-            f"--extract-hook=rm -rf {patterns}",
-            '--extract-hook=find "$1/usr/share/doc" ! -type d ! -name copyright -delete',
-            *(suite, str(partial), debian_mirror()),
-        ],
-        env={**os.environ, "TMPDIR": base_image.temporary_folder()},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        partial.unlink(missing_ok=True)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["nothing said"]
-        raise Cannot(f"mmdebstrap found no {package} in {suite}: {errors[0]}")
-    partial.replace(archive)
+    options = [
+        *("--variant=extract", f"--include={package},base-files"),
+        f"--extract-hook=rm -rf {patterns}",
+        '--extract-hook=find "$1/usr/share/doc" ! -type d ! -name copyright -delete',
+    ]
+    failed = f"mmdebstrap found no {package} in {suite}"
+    base_image.make_archive(archive, suite, debian_mirror(), options, failed=failed)
 
 
 def debian_mirror() -> str:

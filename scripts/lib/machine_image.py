@@ -10,14 +10,13 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import base_image
 from build_images import cache_folder, say
-from docker_cli import INPUT_LABEL, Cannot, docker, find_image
+from docker_cli import INPUT_LABEL, docker, find_image
 
 STAGES = ("bare", "warm", "engine")
 #: what every installed Debian has, a minimal root lacks, and the tests need
@@ -130,25 +129,7 @@ def root_archive(suite: str) -> Path:
     if archive.exists():
         return archive
     base_image.require_mmdebstrap(say)
-    partial = archive.with_name(archive.name + ".partial")
     options = ["--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(SYSTEM)}"]
-    done = subprocess.run(
-        [
-            "mmdebstrap",
-            "--format=tar",
-            *options,
-            *base_image.apt_options(),
-            suite,
-            str(partial),
-            base_image.mirror(),
-        ],
-        env={**os.environ, "TMPDIR": base_image.temporary_folder()},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        partial.unlink(missing_ok=True)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("E:")] or ["nothing said"]
-        raise Cannot(f"mmdebstrap could not make a {suite} system: {errors[0]}")
-    partial.replace(archive)
+    failed = f"mmdebstrap could not make a {suite} system"
+    base_image.make_archive(archive, suite, base_image.mirror(), options, failed=failed)
     return archive

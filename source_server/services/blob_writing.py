@@ -146,9 +146,11 @@ class Made(io.RawIOBase):
         self._pieces, self._rest = iter(pieces), memoryview(b"")
 
     def readable(self) -> bool:
+        """It is."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
+        """Up to the end of one piece; 0 when there is none left."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:

@@ -48,6 +48,7 @@ def columns(fields: Sequence[str]) -> list[str]:
 
 
 def pieces(fields: Sequence[str], chunks: Iterator[ExportedChunk], after: Cursor | None) -> Iterator[bytes]:
+    """The table as CSV in UTF-8, some 64 KiB at a time; the header only when it begins at the beginning."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     if after is None:

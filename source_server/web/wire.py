@@ -60,6 +60,7 @@ def matching(pattern: str, sentence: str) -> Matching:
 
 
 def no_nul(text: str) -> str:
+    """The text, which must have no NUL and be encodable as UTF-8; raises ValueError."""
     if "\0" in text:
         raise ValueError("must not contain NUL")
     return _encodable(text)
