@@ -252,8 +252,9 @@ def deal_over_http(served: Served, pool: Pool, sizes: Sizes) -> float:
     stores = pool.stores
     owner = People(stores).add(f"bench-{time.monotonic_ns()}", Role.ADMIN)
     project = f"deal-{time.monotonic_ns()}"
-    task = laying.running_task(stores, project=project)
+    task = laying.task_of(stores, project=project)
     laying.add(stores, laying.ready_chunks(task, 0, sizes.passed))
+    stores.tasks.add(task)
     missing = sizes.containers - len(stores.containers.live())
     laying.crowd(stores, max(0, missing))
     http = requests.Session()

@@ -22,11 +22,20 @@ BATCH = 5000
 def running_task(
     stores: Stores, *, owner: str = "bench", project: str = "bench", state: TaskState = TaskState.RUNNING
 ) -> Task:
-    """A task that may be claimed, without chunks yet."""
+    """A stored task that may be claimed, without chunks yet; only where no housekeeping runs, which completes it."""
+    task = task_of(stores, owner=owner, project=project, state=state)
+    stores.tasks.add(task)
+    return task
+
+
+def task_of(
+    stores: Stores, *, owner: str = "bench", project: str = "bench", state: TaskState = TaskState.RUNNING
+) -> Task:
+    """A task that may be claimed once it is stored; its project is there."""
     now = stores.clock.now()
     if stores.projects.find(project) is None:
         stores.projects.add(Project(id=project, owner=owner, created=now))
-    task = Task(
+    return Task(
         id=uuid.uuid4().hex[:16],
         project=project,
         owner=owner,
@@ -40,8 +49,6 @@ def running_task(
         upload=Upload(id="bench", attempt="bench", complete=True, touched=now),
         dealt=True,  # only in such tasks are assigned chunks looked for
     )
-    stores.tasks.add(task)
-    return task
 
 
 def ready_chunks(task: Task, first: int, count: int) -> Iterator[Chunk]:

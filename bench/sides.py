@@ -54,8 +54,10 @@ class Pool:
 
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
-        self.task: Task = laying.running_task(stores)
-        self._laid = 0
+        self.task: Task = laying.task_of(stores)
+        # The chunks before the task: housekeeping of the running server would complete a task that has none.
+        self._laid = laying.add(stores, laying.ready_chunks(self.task, 0, 1))
+        stores.tasks.add(self.task)
 
     def have_ready(self, count: int) -> None:
         """Lay chunks until so many are ready."""
