@@ -30,7 +30,7 @@ from bench.server import Served, end_on_sigterm, machine, serving
 from bench.sides import BEAT_S, KeptAlive, Pool, Side, ThroughHttp, ThroughServices
 from source_server.app import build_services
 from source_server.domain.account import Role
-from source_server.services.people import People
+from source_server.services.accounts.people import People
 
 RAW = "raw"
 PARTS = ("throughput", "latency", "passes")

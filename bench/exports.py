@@ -28,7 +28,7 @@ from source_server.domain.chunk import Candidate, Chunk
 from source_server.domain.job import Job
 from source_server.domain.task import Task, TaskOutcome, TaskState, Upload
 from source_server.server_home import ServerHome
-from source_server.services.people import People
+from source_server.services.accounts.people import People
 from source_server.stores.attempts import result_document
 from source_server.stores.database import Stores
 

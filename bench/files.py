@@ -33,7 +33,7 @@ from bench.server import Served, end_on_sigterm, machine, serving
 from dockercomp.api import Server
 from dockercomp.wishes import Job, NewTask
 from source_server.domain.account import Role
-from source_server.services.people import People
+from source_server.services.accounts.people import People
 
 MB = 1_000_000
 ABOVE_IDLE_MB = 60.0  #: of all web processes together: buffers of those who read and write at once

@@ -16,7 +16,7 @@ from bench.recording import Document, Ear, Names, Write
 from bench.sides import BEAT_S
 from source_server.app import build_services
 from source_server.domain.container import Container
-from source_server.services.purge import Purge
+from source_server.services.containers.purge import Purge
 from source_server.stores.connection import connect
 from source_server.stores.database import Stores, migrate, stores_of
 

@@ -14,7 +14,7 @@ from bench import laying
 from source_server.domain.account import Role
 from source_server.domain.container import Container
 from source_server.domain.task import Task
-from source_server.services.people import People
+from source_server.services.accounts.people import People
 from source_server.stores.database import Stores
 from source_server.web import answers, wire
 from source_server.web.access import Services

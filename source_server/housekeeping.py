@@ -19,17 +19,17 @@ from source_server.domain.notice import Channel
 from source_server.domain.refusal import Unavailable
 from source_server.domain.watch import WorkingService
 from source_server.receivers.git_fetch import GitSettings
-from source_server.services.blobs import limits_of
-from source_server.services.deliver import Deliver, Sender
+from source_server.services.containers.purge import Purge
 from source_server.services.each import alone, together
-from source_server.services.handle_events import HandleEvents
-from source_server.services.purge import Purge
+from source_server.services.files.blobs import limits_of
+from source_server.services.files.sweep_blobs import SweepBlobs
+from source_server.services.intake.handle_events import HandleEvents
+from source_server.services.messages.deliver import Deliver, Sender
+from source_server.services.messages.send_mail import SendMail
+from source_server.services.messages.send_webhook import SendWebhook
 from source_server.services.rotation import Rotation
-from source_server.services.send_mail import SendMail
-from source_server.services.send_webhook import SendWebhook
-from source_server.services.sweep_blobs import SweepBlobs
-from source_server.services.tend_tasks import TendTasks
-from source_server.services.watch_limits import WatchLimits
+from source_server.services.tasks.tend_tasks import TendTasks
+from source_server.services.tasks.watch_limits import WatchLimits
 from source_server.stores.database import Stores
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from source_server.domain import refusal
 from source_server.domain.receiver import Event, Receiver
 from source_server.domain.refusal import Refusal
 from source_server.receivers.mail import Mail, secret_of
-from source_server.services.intake import Intake
+from source_server.services.intake.intake import Intake
 
 log = logging.getLogger(__name__)
 

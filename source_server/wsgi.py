@@ -18,7 +18,7 @@ from source_server.domain.refusal import Unavailable
 from source_server.gunicorn_settings import BOUND
 from source_server.receivers.git_fetch import GitSettings
 from source_server.release.shelf import require_no_private_key
-from source_server.services.blobs import limits_of
+from source_server.services.files.blobs import limits_of
 from source_server.stores.database import Stores, open_stores
 
 log = logging.getLogger(__name__)

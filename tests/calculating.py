@@ -45,7 +45,7 @@ def enable(stores: Any, quorum: int | None = 3, names: Sequence[str] = NAMES) ->
 def enabling(stores: Any) -> Any:
     """The service behind the operator's command."""
     from source_server.app import build_services
-    from source_server.services.enable_calculators import EnableCalculators
+    from source_server.services.calculators.enable_calculators import EnableCalculators
 
     services = build_services(stores, beat_s=20.0)
     return EnableCalculators(stores, services.tasks, services.append)

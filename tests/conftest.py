@@ -129,7 +129,7 @@ def app(stores: Any) -> Iterator[Any]:
 def new_key(stores: Any) -> Callable[[str], str]:
     """Make an account of that role; its key."""
     from source_server.domain.account import Role
-    from source_server.services.people import People
+    from source_server.services.accounts.people import People
 
     def make(role: str) -> str:
         return People(stores).add(f"{role}-{uuid.uuid4().hex[:8]}", Role(role))

@@ -18,7 +18,7 @@ from source_server.commands.tend import opened
 
 if TYPE_CHECKING:
     from source_server.domain.calculation import Environment
-    from source_server.services.enable_calculators import EnableCalculators
+    from source_server.services.calculators.enable_calculators import EnableCalculators
     from source_server.stores.database import Stores
 
 MOST_MANIFEST = 2**20
@@ -85,7 +85,7 @@ def disable() -> None:
 @calculator.command("list", epilog="\b\nExample:\n  dockercomp-server calculator list\n")
 def list_calculators() -> None:
     """Show the calculators: name, language, version, system, and how often others agreed and disagreed of late."""
-    from source_server.services.read_calculations import ReadCalculations
+    from source_server.services.calculators.read_calculations import ReadCalculations
 
     with _service() as (stores, _):
         setting = stores.calculations.setting()
@@ -126,7 +126,7 @@ def read_manifest(path: Path) -> list[Environment]:
 def _store_image(stores: Stores, one: Environment) -> bool:
     """Have the server keep the image that the engine of this machine has, unless it does; whether it was new."""
     from source_server.image_archive import BadArchive
-    from source_server.services.images import Images
+    from source_server.services.files.images import Images
 
     if stores.images.find(one.image) is not None:
         return False
@@ -158,7 +158,7 @@ def _service() -> Iterator[tuple[Stores, EnableCalculators]]:
     """The stores and the service, its refusals turned into the command's."""
     from source_server.app import build_services
     from source_server.domain.refusal import Refusal
-    from source_server.services.enable_calculators import EnableCalculators
+    from source_server.services.calculators.enable_calculators import EnableCalculators
 
     settings, stores = opened("dockercomp-calculator")
     try:

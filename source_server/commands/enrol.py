@@ -15,7 +15,7 @@ from source_server.commands.refused import Refused
 from source_server.commands.tend import hand_over, key_file_option, opened, require_new
 
 if TYPE_CHECKING:
-    from source_server.services.enrol import Enrol
+    from source_server.services.accounts.enrol import Enrol
 
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -91,7 +91,7 @@ def status() -> None:
 def _refusing() -> Iterator[Enrol]:
     """The service, its refusals turned into the command's."""
     from source_server.domain.refusal import Refusal
-    from source_server.services.enrol import Enrol
+    from source_server.services.accounts.enrol import Enrol
 
     _, stores = opened("dockercomp-enrol")
     try:

@@ -44,8 +44,8 @@ def list_hosts(quarantined: bool) -> None:
 def clear(account: str, host_id: str) -> None:
     """End the quarantine of HOST of ACCOUNT (its pseudonym): its trouble is over."""
     from source_server.domain.refusal import Refusal
-    from source_server.services.hosts import Hosts
-    from source_server.services.live import LiveContainers
+    from source_server.services.containers.hosts import Hosts
+    from source_server.services.containers.live import LiveContainers
 
     _, stores = opened("dockercomp-host")
     try:

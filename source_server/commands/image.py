@@ -18,7 +18,7 @@ from source_server.commands.refused import Refused
 from source_server.commands.tend import opened
 
 if TYPE_CHECKING:
-    from source_server.services.images import Images
+    from source_server.services.files.images import Images
 
 _GZIP = b"\x1f\x8b"
 
@@ -77,7 +77,7 @@ def remove(image_id: str) -> None:
 def _refusing() -> Iterator[Images]:
     """The service, its refusals turned into the command's."""
     from source_server.domain.refusal import Refusal
-    from source_server.services.images import Images
+    from source_server.services.files.images import Images
 
     _, stores = opened("dockercomp-image")
     try:

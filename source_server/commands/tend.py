@@ -70,7 +70,7 @@ def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
     """Make the account NAME. Its key is shown this once; the server keeps only a hash."""
     from source_server.domain.account import Role
     from source_server.domain.refusal import Refusal
-    from source_server.services.people import People
+    from source_server.services.accounts.people import People
 
     _, stores = opened("dockercomp-account")
     people = People(stores)
@@ -92,7 +92,7 @@ def add(name: str, role: str, key_file: Path | None, if_missing: bool) -> None:
 def built_in_account(key_file: Path) -> None:
     """See to it that the file holds a key of the account of the server's own containers."""
     from source_server.domain.refusal import Refusal
-    from source_server.services.people import People
+    from source_server.services.accounts.people import People
 
     _, stores = opened("dockercomp-account")
     people = People(stores)
@@ -112,7 +112,7 @@ def built_in_account(key_file: Path) -> None:
 def new_key(name: str, key_file: Path | None) -> None:
     """Give the account NAME a new key; the earlier one ends at once."""
     from source_server.domain.refusal import Refusal
-    from source_server.services.people import People
+    from source_server.services.accounts.people import People
 
     require_new(key_file)
     _, stores = opened("dockercomp-account")

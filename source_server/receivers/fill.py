@@ -13,9 +13,9 @@ from source_server.domain.refusal import Conflict, Refusal, Unavailable
 from source_server.domain.table import MAX_LINE
 from source_server.domain.task import Task, TaskState
 from source_server.receivers.plug import template_body
-from source_server.services.people import People
-from source_server.services.tasks import Tasks
-from source_server.services.upload import ReceiveUpload
+from source_server.services.accounts.people import People
+from source_server.services.tasks.tasks import Tasks
+from source_server.services.tasks.upload import ReceiveUpload
 from source_server.web.wish import wish
 
 log = logging.getLogger(__name__)

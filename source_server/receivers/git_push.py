@@ -23,8 +23,8 @@ from source_server.receivers.fill import Data, Fill
 from source_server.receivers.git_address import allowed
 from source_server.receivers.git_fetch import COMMIT, Fetched, GitSettings, fetched
 from source_server.receivers.plug import Plug, require_signature
-from source_server.services.blobs import Blobs
-from source_server.services.people import People
+from source_server.services.accounts.people import People
+from source_server.services.files.blobs import Blobs
 from source_server.web import wire
 from source_server.web.job_file import NAME, JobFile, read_job_file, task_body
 from source_server.web.job_rows import kind_of, lines_of

@@ -21,9 +21,9 @@ from source_server.receivers.plug import (
     require_signature,
     template_body,
 )
-from source_server.services.append import MOST_BYTES, MOST_ROWS, Append
-from source_server.services.people import People
-from source_server.services.tasks import Tasks
+from source_server.services.accounts.people import People
+from source_server.services.tasks.append import MOST_BYTES, MOST_ROWS, Append
+from source_server.services.tasks.tasks import Tasks
 from source_server.web import wire, wishes
 from source_server.web.job_body import job
 

@@ -9,12 +9,12 @@ from source_server.receivers.http import Http
 from source_server.receivers.mail import Mail
 from source_server.receivers.schedule import Schedule
 from source_server.receivers.upload import Upload
-from source_server.services.append import Append
-from source_server.services.blobs import Blobs
-from source_server.services.intake import Kind
-from source_server.services.people import People
-from source_server.services.tasks import Tasks
-from source_server.services.upload import ReceiveUpload
+from source_server.services.accounts.people import People
+from source_server.services.files.blobs import Blobs
+from source_server.services.intake.intake import Kind
+from source_server.services.tasks.append import Append
+from source_server.services.tasks.tasks import Tasks
+from source_server.services.tasks.upload import ReceiveUpload
 
 
 def kinds(

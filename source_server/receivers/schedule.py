@@ -16,8 +16,8 @@ from source_server.domain.receiver import Event, Offer, Receiver
 from source_server.receivers.fill import Data, Fill, lines_of
 from source_server.receivers.http import JSONL, require_fitting
 from source_server.receivers.plug import Plug, Template, sentence_of
-from source_server.services.blobs import Blobs
-from source_server.services.people import People
+from source_server.services.accounts.people import People
+from source_server.services.files.blobs import Blobs
 from source_server.web import wire
 
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -17,8 +17,8 @@ from source_server.receivers.archive import ENDINGS, members
 from source_server.receivers.fill import Data, Fill, lines_of
 from source_server.receivers.http import JSONL
 from source_server.receivers.plug import Plug, Template, require_bearer, sentence_of, template_body
-from source_server.services.blobs import Blobs
-from source_server.services.people import People
+from source_server.services.accounts.people import People
+from source_server.services.files.blobs import Blobs
 from source_server.web import wire
 from source_server.web.wish import wish
 

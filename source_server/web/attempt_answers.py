@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from source_server.domain.attempt import Outcome
-from source_server.services.attempts import Page
-from source_server.services.reaction_reports import ReactionReport
+from source_server.services.explain.attempts import Page
+from source_server.services.reactions.reaction_reports import ReactionReport
 from source_server.web.wire import instant
 
 Json = dict[str, Any]

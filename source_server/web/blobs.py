@@ -19,8 +19,8 @@ from source_server.domain.blob import (
     part_of,
 )
 from source_server.domain.refusal import BadInput
-from source_server.services.blob_tickets import Shown
-from source_server.services.blobs import Read
+from source_server.services.files.blob_tickets import Shown
+from source_server.services.files.blobs import Read
 from source_server.web import blob_shapes as shapes
 from source_server.web.access import account_as, any_account, calling_container, services
 from source_server.web.bodies import body_in_time

@@ -15,7 +15,7 @@ from werkzeug.exceptions import ClientDisconnected
 
 from source_server.deadlines import deadlines
 from source_server.domain.refusal import Refusal, Unavailable
-from source_server.services.blobs import Read
+from source_server.services.files.blobs import Read
 
 STRETCH = (
     512 * 1024

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, jsonify, redirect, request, send_from_dir
 from source_server.domain.calculation import Environment, Progress, Reading
 from source_server.domain.refusal import BadInput, NotFound, UnknownKey
 from source_server.domain.timing import instant
-from source_server.services.calculate import PAGE as MOST
-from source_server.services.calculate import Wished
+from source_server.services.calculators.calculate import PAGE as MOST
+from source_server.services.calculators.calculate import Wished
 from source_server.web import calculator_shapes as shapes
 from source_server.web import wire
 from source_server.web.access import services

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from source_server.domain.account import Role
 from source_server.domain.facts import Past
-from source_server.services.why import Answer
+from source_server.services.explain.why import Answer
 from source_server.web import shapes
 from source_server.web.access import account_as, services
 from source_server.web.openapi import Caller, described

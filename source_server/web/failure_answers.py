@@ -7,7 +7,7 @@ from typing import Any
 
 from source_server.domain.rounds import Round
 from source_server.domain.trust import HostRecord
-from source_server.services.errors import GroupReport
+from source_server.services.explain.errors import GroupReport
 from source_server.web.wire import instant
 
 Json = dict[str, Any]

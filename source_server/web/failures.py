@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, request
 from source_server.domain.account import Role
 from source_server.domain.refusal import BadInput
 from source_server.domain.rounds import Which
-from source_server.services.send_round import Sent
+from source_server.services.tasks.send_round import Sent
 from source_server.web import failure_answers as answers
 from source_server.web import failure_shapes as shapes
 from source_server.web import wire, wishes

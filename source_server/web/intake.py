@@ -13,7 +13,7 @@ from werkzeug.exceptions import ClientDisconnected
 from source_server.domain.account import Role
 from source_server.domain.receiver import Arrival, Event, Receiver
 from source_server.domain.refusal import BadInput
-from source_server.services.blobs import Read
+from source_server.services.files.blobs import Read
 from source_server.web import intake_shapes as shapes
 from source_server.web import wire
 from source_server.web.access import account_as, services

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from source_server.domain.account import Role
-from source_server.services.projects import Policy
+from source_server.services.accounts.projects import Policy
 from source_server.web import answers, policy, shapes, wire, wishes
 from source_server.web.access import account_as, services
 from source_server.web.limit_bodies import targets

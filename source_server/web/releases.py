@@ -11,7 +11,7 @@ from flask import Blueprint, Response, request
 
 from source_server.domain.refusal import BadInput
 from source_server.release.shelf import INSTALLER, SUMS
-from source_server.services.releases import CURRENT
+from source_server.services.files.releases import CURRENT
 from source_server.web.access import services
 from source_server.web.openapi import Caller, Raw, described
 from source_server.web.streams import streamed

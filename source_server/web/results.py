@@ -10,8 +10,8 @@ from flask import Blueprint, Response, request
 
 from source_server.domain.account import Role
 from source_server.domain.refusal import Conflict
-from source_server.services.csv_table import columns, pieces
-from source_server.services.export import cursor
+from source_server.services.results.csv_table import columns, pieces
+from source_server.services.results.export import cursor
 from source_server.web.access import account_as, services
 from source_server.web.openapi import Caller, Raw, described
 

@@ -11,9 +11,9 @@ from source_server.domain.account import Role
 from source_server.domain.attempt import Attempt
 from source_server.domain.container import Host
 from source_server.domain.refusal import BadInput, NotAllowed, Refusal
-from source_server.services.accept import Delivered
-from source_server.services.beat import require_life
-from source_server.services.register import Application, require_protocol
+from source_server.services.answers.accept import Delivered
+from source_server.services.containers.beat import require_life
+from source_server.services.containers.register import Application, require_protocol
 from source_server.web import answers, wire
 from source_server.web import client_shapes as shapes
 from source_server.web.access import account_as, calling_container, services

@@ -11,7 +11,7 @@ import pytest
 from release_parts import old_archive, tar
 
 from source_server.domain.job import BadAction, placeholders
-from source_server.services.images import Images
+from source_server.services.files.images import Images
 from source_server.web import wire
 
 GOLDENS = Path(__file__).parent / "v1"

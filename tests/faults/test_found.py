@@ -12,7 +12,7 @@ from people import Scientist, Volunteer
 
 from source_server.domain.refusal import Unavailable
 from source_server.domain.task import Task
-from source_server.services.upload import ReceiveUpload
+from source_server.services.tasks.upload import ReceiveUpload
 
 pytestmark = pytest.mark.mongo
 

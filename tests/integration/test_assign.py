@@ -11,9 +11,9 @@ import pytest
 
 from source_server.domain.trust import HostRecord
 from source_server.housekeeping import Housekeeper
-from source_server.services import assign
-from source_server.services.give_back import GiveBack
-from source_server.services.plan_deal import PlanDeal
+from source_server.services.containers.give_back import GiveBack
+from source_server.services.dispatch import assign
+from source_server.services.dispatch.plan_deal import PlanDeal
 from source_server.stores.deals import Deal, Deals
 
 

@@ -15,10 +15,10 @@ from people import Scientist, Volunteer
 from source_server.app import create_app
 from source_server.domain.blob import BlobLimits, OverQuota, Part, Uploader
 from source_server.domain.refusal import TooLarge, Unavailable
-from source_server.services import blobs as service
-from source_server.services import result_files
-from source_server.services.blobs import Blobs
-from source_server.services.drop_uploads import DropUploads
+from source_server.services.files import blobs as service
+from source_server.services.files.blobs import Blobs
+from source_server.services.files.drop_uploads import DropUploads
+from source_server.services.results import result_files
 
 pytestmark = pytest.mark.mongo
 

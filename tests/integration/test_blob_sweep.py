@@ -14,9 +14,9 @@ from people import Scientist, Volunteer
 
 from source_server.app import create_app
 from source_server.domain.blob import BlobLimits
-from source_server.services import sweep_blobs
-from source_server.services.blobs import Blobs
-from source_server.services.sweep_blobs import SweepBlobs
+from source_server.services.files import sweep_blobs
+from source_server.services.files.blobs import Blobs
+from source_server.services.files.sweep_blobs import SweepBlobs
 
 pytestmark = pytest.mark.mongo
 

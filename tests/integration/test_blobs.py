@@ -16,8 +16,8 @@ from people import Person, Scientist
 
 from source_server.app import create_app
 from source_server.domain.blob import BlobLimits
-from source_server.services import blobs as service
-from source_server.services.blobs import Blobs
+from source_server.services.files import blobs as service
+from source_server.services.files.blobs import Blobs
 
 pytestmark = pytest.mark.mongo
 

@@ -91,7 +91,7 @@ def test_an_input_that_is_deeper_than_a_parser_bears_is_compared_like_any_other(
 def test_a_question_that_cannot_be_asked_again_leaves_its_chunk_validating(
     scientist: Scientist, people: Volunteers, stores: Any, raw: Any
 ) -> None:
-    from source_server.services.validate import Validate
+    from source_server.services.tasks.validate import Validate
 
     task = scientist.running(1, validation=RULE)
     for who in (people(), people()):
@@ -195,7 +195,7 @@ def test_paused_tasks_are_on_offer_behind_the_others_of_their_project(
 
 
 def test_what_verdicts_know_of_tasks_is_small(scientist: Scientist, stores: Any) -> None:
-    from source_server.services.known_tasks import KnownTasks
+    from source_server.services.answers.known_tasks import KnownTasks
 
     large = {"action": ["/bin/cat", "x" * 10_000], "env": {"A": "y" * 10_000}, "timeout_s": 7}
     needs = {"requires": {"arch": "x86_64"}, "validation": RULE}

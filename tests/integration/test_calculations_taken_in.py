@@ -234,8 +234,8 @@ def test_everybody_sees_their_own_and_an_admin_all(
 def test_what_a_dead_process_left_is_handed_over_by_housekeeping(
     stores: Any, raw: Any, asker: Person, computer: Volunteer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from source_server.services import calculate
-    from source_server.services.append import Append
+    from source_server.services.calculators import calculate
+    from source_server.services.tasks.append import Append
 
     enable(stores)
 
@@ -279,7 +279,7 @@ def test_a_calculation_that_was_taken_in_before_the_change_goes_to_the_successor
     stores: Any, asker: Person
 ) -> None:
     from source_server.app import build_services
-    from source_server.services.calculate import Wished
+    from source_server.services.calculators.calculate import Wished
 
     enable(stores, 2)
     calculate = build_services(stores, beat_s=20.0).calculate
@@ -402,7 +402,7 @@ def test_other_sites_cannot_sign_anybody_in(browser: Browser, new_key: Callable[
 
 def test_a_new_key_ends_the_sessions_of_the_old_one(stores: Any, app: Any, browser: Browser) -> None:
     from source_server.domain.account import Role
-    from source_server.services.people import People
+    from source_server.services.accounts.people import People
 
     people = People(stores)
     browser.sign_in(people.add("ada", Role.VOLUNTEER))

@@ -16,10 +16,10 @@ import pytest
 from source_server.domain.chunk import MAX_LISTED, Candidate, Chunk, Failure, Lease
 from source_server.domain.eligibility import Bar, Crowd, Taker, bar
 from source_server.domain.validation import Distinct, Same, Validation
-from source_server.services.claim import Claim
-from source_server.services.live import LiveContainers
-from source_server.services.paces import FLUSH_S, Paces
-from source_server.services.turns import Turns
+from source_server.services.containers.live import LiveContainers
+from source_server.services.dispatch.claim import Claim
+from source_server.services.dispatch.paces import FLUSH_S, Paces
+from source_server.services.dispatch.turns import Turns
 from source_server.stores.chunks import Chunks
 from source_server.stores.connection import PrimaryClock
 

@@ -21,7 +21,7 @@ from client_container.connection import ServerConnection
 from client_container.download import TRIES
 from client_container.failures import BadAnswer, LifeEnded, Refused, ServerUnavailable
 from client_container.protocol import Archive, Job
-from source_server.services.images import Images
+from source_server.services.files.images import Images
 
 pytestmark = pytest.mark.mongo
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from source_server.services.people import People
+from source_server.services.accounts.people import People
 
 IMAGE = "sha256:" + "a" * 64
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from source_server.housekeeping import Housekeeper
-from source_server.services.give_back import GiveBack
+from source_server.services.containers.give_back import GiveBack
 
 
 @pytest.fixture
@@ -412,7 +412,7 @@ def test_a_cancelled_task_hands_nothing_out_and_keeps_late_results_as_cancelled(
 def test_housekeeping_settles_a_result_whose_server_died_after_storing_it(
     scientist: Any, volunteer: Any, keeper: Housekeeper, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from source_server.services.accept import Accept
+    from source_server.services.answers.accept import Accept
 
     task = scientist.running(2)
     who = volunteer()

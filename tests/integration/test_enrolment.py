@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from people import Volunteer
 
-from source_server.services.enrol import Enrol
+from source_server.services.accounts.enrol import Enrol
 
 pytestmark = pytest.mark.mongo
 

@@ -13,7 +13,7 @@ import pytest
 from source_server.domain.signature import FULL_TAILS, OTHERS
 from source_server.domain.trust import HOST_LEAST
 from source_server.housekeeping import Housekeeper
-from source_server.services.send_round import BATCH, IN_REQUEST
+from source_server.services.tasks.send_round import BATCH, IN_REQUEST
 from source_server.stores.error_groups import OWN_PLACES, ErrorGroups
 
 

@@ -18,8 +18,8 @@ import pytest
 from release_parts import old_archive, tar
 
 from source_server.image_archive import BadArchive
-from source_server.services import images as service
-from source_server.services.images import Images
+from source_server.services.files import images as service
+from source_server.services.files.images import Images
 
 pytestmark = pytest.mark.mongo
 

@@ -225,7 +225,7 @@ def test_an_event_that_is_put_off_is_not_counted_as_deadly(
 def test_many_events_of_one_project_do_not_hold_up_another(
     scientist: Scientist, keeper: Any, receiver: Any, send: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_server.services.handle_events.BATCH", 4)
+    monkeypatch.setattr("source_server.services.intake.handle_events.BATCH", 4)
     many, other = receiver("many"), receiver("few")
     for number in range(10):
         send(many, f"many-{number}")
@@ -240,7 +240,7 @@ def test_many_events_of_one_project_do_not_hold_up_another(
 def test_events_that_wait_in_order_leave_room_for_others_of_the_project(
     scientist: Scientist, keeper: Any, receiver: Any, send: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_server.services.handle_events.BATCH", 4)
+    monkeypatch.setattr("source_server.services.intake.handle_events.BATCH", 4)
     ordered = receiver(template=None, append_to="stream")
     scientist.ok("POST", "/projects/mine/tasks", {**ECHO, "id": "stream", "open_ended": True})
     first = send(ordered, "n-0")
@@ -264,7 +264,7 @@ def test_a_slow_project_has_one_event_in_hand_and_others_go_on(
 
     from source_server.app import build_services, create_app
     from source_server.receivers.git_fetch import GitSettings
-    from source_server.services.handle_events import HandleEvents
+    from source_server.services.intake.handle_events import HandleEvents
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         listed = f"http://127.0.0.1:{silent.getsockname()[1]}/"
@@ -350,7 +350,7 @@ def test_a_schedule_of_an_older_release_is_followed(schedule: Any, keeper: Any, 
 def test_schedules_that_cannot_be_followed_do_not_hold_up_the_others(
     schedule: Any, keeper: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_server.services.handle_events.PLANNED", 2)
+    monkeypatch.setattr("source_server.services.intake.handle_events.PLANNED", 2)
     since = datetime.now(timezone.utc) - timedelta(days=2)
     broken = json.dumps({"cron": "none", "template": {}})
     for _ in range(3):

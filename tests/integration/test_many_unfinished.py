@@ -56,7 +56,7 @@ def states(raw: Any, ids: list[str]) -> set[str]:
 def test_running_tasks_have_their_turn_some_a_step_and_each_within_a_pass(
     scientist: Scientist, raw: Any, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_server.services.tend_tasks.RUNNING", 3)
+    monkeypatch.setattr("source_server.services.tasks.tend_tasks.RUNNING", 3)
     ended = copies(raw, scientist.running(1), 10)  # nothing of them is open: a crash came in between
 
     keeper.tasks()
@@ -194,7 +194,7 @@ def test_reactions_have_their_turn_and_a_large_table_is_made_in_a_step_of_its_ow
     keeper: Housekeeper,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("source_server.services.react.PAGE", 1)
+    monkeypatch.setattr("source_server.services.reactions.react.PAGE", 1)
     jobs = {"success": REACTION}
     scientist.ok("POST", "/projects", {"name": "sums"})
     ids = []
@@ -224,7 +224,7 @@ def test_reactions_have_their_turn_and_a_large_table_is_made_in_a_step_of_its_ow
 def test_tasks_with_limits_have_their_turn(
     scientist: Scientist, raw: Any, keeper: Housekeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_server.services.watch_limits.TASKS", 2)
+    monkeypatch.setattr("source_server.services.tasks.watch_limits.TASKS", 2)
     task = scientist.running(1)
     over = {"cpu_hours": None, "until": raw.tasks.find_one({"_id": task})["created"], "stop_when": None}
     ids = copies(raw, task, 7, limits={**over, "then": "pause"})

@@ -27,10 +27,10 @@ from source_server.config import MailSecurity, MailServer
 from source_server.domain.notice import MAILS_AN_HOUR, MAILS_TO_ONE_AN_HOUR, PAUSES_S, Channel
 from source_server.domain.rounds import Round, Which
 from source_server.housekeeping import Housekeeper
-from source_server.services.deliver import Deliver
-from source_server.services.projects import MOST_PROJECTS
-from source_server.services.send_mail import SendMail
-from source_server.services.send_webhook import SendWebhook
+from source_server.services.accounts.projects import MOST_PROJECTS
+from source_server.services.messages.deliver import Deliver
+from source_server.services.messages.send_mail import SendMail
+from source_server.services.messages.send_webhook import SendWebhook
 from source_server.stores.outbox import FAIR
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -348,7 +348,7 @@ def test_a_certificate_has_to_be_the_names_own(
 def test_an_answer_that_drips_is_cut_off(
     scientist: Any, volunteer: Any, keeper: Housekeeper, stores: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("source_server.services.send_webhook.WITHIN_S", 1.0)
+    monkeypatch.setattr("source_server.services.messages.send_webhook.WITHIN_S", 1.0)
     door = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 

@@ -11,9 +11,9 @@ import pytest
 from bench import laying
 from source_server.domain.container import Container
 from source_server.housekeeping import Housekeeper
-from source_server.services import give_back
-from source_server.services.give_back import GiveBack
-from source_server.services.purge import Purge
+from source_server.services.containers import give_back
+from source_server.services.containers.give_back import GiveBack
+from source_server.services.containers.purge import Purge
 from source_server.stores.gate import Gate
 
 BEAT_S = 20.0
@@ -131,7 +131,7 @@ def test_a_registration_gives_a_bounded_part_back_and_housekeeping_the_rest(
     scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(give_back, "BATCH", 10)
-    monkeypatch.setattr("source_server.services.register.IN_REQUEST", 20)
+    monkeypatch.setattr("source_server.services.containers.register.IN_REQUEST", 20)
     who = volunteer()
     lay_some_for(stores, stores.containers.find(who.id), *laying.crowd(stores, 1))
 

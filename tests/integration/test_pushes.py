@@ -16,7 +16,7 @@ from repositories import Repository, git, push_body, signed
 
 from source_server.app import build_services, create_app
 from source_server.receivers.git_fetch import GitSettings
-from source_server.services.handle_events import HandleEvents
+from source_server.services.intake.handle_events import HandleEvents
 
 pytestmark = pytest.mark.mongo
 

@@ -24,11 +24,11 @@ from source_server.domain.attempt import Attempt, Outcome, stored_id
 from source_server.domain.chunk import Candidate, Chunk, Lease
 from source_server.domain.container import Container, ContainerState
 from source_server.domain.refusal import Conflict
-from source_server.services.claim import Claim, Granted
-from source_server.services.live import LiveContainers
-from source_server.services.paces import Paces
-from source_server.services.purge import Purge
-from source_server.services.register import Application
+from source_server.services.containers.live import LiveContainers
+from source_server.services.containers.purge import Purge
+from source_server.services.containers.register import Application
+from source_server.services.dispatch.claim import Claim, Granted
+from source_server.services.dispatch.paces import Paces
 
 BEAT_S = 20.0
 CHUNKS = 30

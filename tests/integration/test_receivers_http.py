@@ -273,7 +273,7 @@ def test_events_are_listed_newest_first_in_pages(app: Any, scientist: Scientist,
 def test_a_full_receiver_says_so_before_it_stores_anything(
     app: Any, scientist: Scientist, receiver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("source_server.services.intake.MOST_OPEN", 2)
+    monkeypatch.setattr("source_server.services.intake.intake.MOST_OPEN", 2)
     way = receiver(template=ECHO)
     for number in range(2):
         send(app, way, {"id": f"n{number}", "rows": [{"name": "Ada"}]})

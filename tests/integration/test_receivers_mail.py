@@ -368,7 +368,7 @@ def test_mail_is_put_off_while_the_database_is_away_and_nothing_is_lost(
     from source_server.app import create_app
     from source_server.domain.account import Role
     from source_server.housekeeping import Housekeeper
-    from source_server.services.people import People
+    from source_server.services.accounts.people import People
     from source_server.stores.connection import connect
     from source_server.stores.database import migrate, stores_of
     from source_server.stores.embedded import EmbeddedMongod

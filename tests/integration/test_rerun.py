@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from source_server.housekeeping import Housekeeper
-from source_server.services.send_round import BATCH, IN_REQUEST
+from source_server.services.tasks.send_round import BATCH, IN_REQUEST
 
 
 @pytest.fixture
@@ -292,8 +292,8 @@ def test_cancelling_ends_a_round_and_sweeps_what_it_sent_out(
 def test_a_cancelled_task_is_not_completed_by_who_has_seen_its_round_under_way(
     scientist: Any, stores: Any, raw: Any
 ) -> None:
-    from source_server.services.complete import Complete
-    from source_server.services.send_round import SendRound
+    from source_server.services.tasks.complete import Complete
+    from source_server.services.tasks.send_round import SendRound
 
     task = scientist.running(BATCH * IN_REQUEST + 10)
     raw.chunks.update_many({}, {"$set": {"state": "done"}})

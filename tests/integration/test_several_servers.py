@@ -245,7 +245,7 @@ def small_deals(monkeypatch: Any) -> None:
         ("IN_STEP", 2),
         ("SILENCE", timedelta(milliseconds=20)),
     ):
-        monkeypatch.setattr(f"source_server.services.assign.{name}", value)
+        monkeypatch.setattr(f"source_server.services.dispatch.assign.{name}", value)
 
 
 def check_deals(raw: Any, chunks: dict[str, list[Any]], deals: Sequence[Any]) -> None:

@@ -22,7 +22,7 @@ from source_server.assembly import gunicorn_argv
 from source_server.cli import main
 from source_server.config import from_env
 from source_server.server_home import Address
-from source_server.services.releases import MOST_READERS
+from source_server.services.files.releases import MOST_READERS
 
 pytestmark = pytest.mark.mongo
 

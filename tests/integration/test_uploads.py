@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from source_server.housekeeping import Housekeeper
-from source_server.services import upload as service
+from source_server.services.tasks import upload as service
 from source_server.stores.chunks import Chunks
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from source_server.services.live import LiveContainers
-from source_server.services.turns import Turns
+from source_server.services.containers.live import LiveContainers
+from source_server.services.dispatch.turns import Turns
 
 pytestmark = pytest.mark.mongo
 

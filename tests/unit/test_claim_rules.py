@@ -24,7 +24,7 @@ from source_server.domain.pace import (
     straggles_after,
 )
 from source_server.domain.share import Claim, turns
-from source_server.services.hints import EMPTY_S, SWEEP_S, Hints
+from source_server.services.dispatch.hints import EMPTY_S, SWEEP_S, Hints
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
 CHUNK = Chunk(id="t.0", project="p", task="t", n=0, r=0.5, rev=1, upload="u")

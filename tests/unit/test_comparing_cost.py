@@ -17,7 +17,7 @@ from source_server.domain.chunk import Candidate
 from source_server.domain.comparing import MAX_COMPARED, Tolerance, same_json
 from source_server.domain.signature import signature
 from source_server.domain.validation import Validation
-from source_server.services.validate import MOST_SHOWN, question
+from source_server.services.tasks.validate import MOST_SHOWN, question
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
 

@@ -209,7 +209,7 @@ def _endpoints() -> Iterator[str]:
 
 
 def test_the_columns_of_the_results_are_described_in_their_order() -> None:
-    from source_server.services.csv_table import columns
+    from source_server.services.results.csv_table import columns
 
     described = [
         name for row in _rows("results-csv.md")[1:] for name in re.findall(r"`(\w+)`", row[0]) or [row[0]]

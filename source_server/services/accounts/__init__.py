@@ -1,0 +1,1 @@
+"""Who people are and what they own: accounts, keys, sessions, enrolment, projects."""

@@ -1,0 +1,1 @@
+"""The calculators: enabled by the operator, asked by anybody, answered by somebody's machine."""

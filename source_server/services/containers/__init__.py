@@ -1,0 +1,1 @@
+"""Volunteers' containers and hosts: they come, beat, leave, and give back what they held."""

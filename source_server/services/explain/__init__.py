@@ -1,0 +1,1 @@
+"""Why something is so, in words: chunks, attempts, failures, warnings."""

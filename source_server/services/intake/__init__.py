@@ -1,0 +1,1 @@
+"""Work that comes in from outside: events are stored first and become tasks afterwards."""

@@ -1,0 +1,1 @@
+"""What people and other services are told: notices, the outbox, mail, webhooks."""

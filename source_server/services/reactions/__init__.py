@@ -1,0 +1,1 @@
+"""What runs when a task has ended: its reactions, and what they are told."""
