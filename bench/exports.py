@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import secrets
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import requests
 
+from bench import laying
 from bench.server import end_on_sigterm, serving
 from source_server.domain import transitions as rules
 from source_server.domain.account import Role
@@ -139,18 +139,9 @@ def filled(task: Task, n: int) -> Chunk:
     rows = ", ".join(
         f'{{"a": "{2 * row + 1}", "b": "{2 * row + 2}"}}' for row in range(first, first + PAIRS_PER_CHUNK)
     )
-    return Chunk(
-        id=f"{task.id}.{n}",
-        project=task.project,
-        task=task.id,
-        n=n,
-        r=random.random(),
-        rev=secrets.randbits(62),
-        upload="bench",
-        input=f'{{"rows": [{rows}], "first_row": {first}}}',
-        rows=PAIRS_PER_CHUNK,
-        first_row=first,
-    )
+    [chunk] = laying.ready_chunks(task, n, 1)
+    text = f'{{"rows": [{rows}], "first_row": {first}}}'
+    return replace(chunk, input=text, rows=PAIRS_PER_CHUNK, first_row=first)
 
 
 def settled(chunk: Chunk, result: str) -> Chunk:

@@ -38,7 +38,8 @@ from source_server.services.accounts.people import People
 MB = 1_000_000
 ABOVE_IDLE_MB = 60.0  #: of all web processes together: buffers of those who read and write at once
 GROWTH_MB = 15.0  #: from the first half to the second: what grows with the amount, would show here
-EVERY_S = 0.5
+EVERY_S = 0.2
+LEAST_LOOKS = 5  #: in each half: of fewer, one may have come between two files and the other amid one
 SETTINGS = {"DOCKERCOMP_BLOB_QUOTA_MB": "100000", "DOCKERCOMP_FILES_MB": "500"}
 
 
@@ -126,7 +127,9 @@ class Watched:
         for phase, size in self.series:
             phases.setdefault(phase, []).append(size)
         halves = [(sizes[: len(sizes) // 2], sizes[len(sizes) // 2 :]) for sizes in phases.values()]
-        growth = max((max(second) - max(first) for first, second in halves if first), default=0.0)
+        growth = max(
+            (max(second) - max(first) for first, second in halves if len(first) >= LEAST_LOOKS), default=0.0
+        )
         highest = max(size for _, size in self.series)
         return {
             "idle_mb": round(self.idle, 1),

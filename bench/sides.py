@@ -16,8 +16,9 @@ from source_server.domain.container import Container
 from source_server.domain.task import Task
 from source_server.services.accounts.people import People
 from source_server.stores.database import Stores
-from source_server.web import answers, wire
-from source_server.web.access import Services
+from source_server.web import wire
+from source_server.web.bodies import client as bodies
+from source_server.web.http.services import Services
 
 MOMENT = "2026-01-01T00:00:00.000Z"
 BEAT_S = 20.0
@@ -107,9 +108,9 @@ class ServiceClient:
             claimed = self._services.claim(self._container, token, k)
             if claimed.granted or not claimed.again:
                 break
-        bodies = [attempt(one.chunk.id, one.chunk.run, token, one.ticket) for one in claimed.granted]
-        self._undelivered.append([answers.attempt(wire.read(wire.AttemptBody, body)) for body in bodies])
-        return len(bodies)
+        said = [attempt(one.chunk.id, one.chunk.run, token, one.ticket) for one in claimed.granted]
+        self._undelivered.append([bodies.attempt(wire.read(bodies.AttemptBody, body)) for body in said])
+        return len(said)
 
     def deliver(self) -> int:
         """One call of Accept."""

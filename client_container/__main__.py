@@ -18,9 +18,9 @@ from client_container.connection import ServerConnection, client_version
 from client_container.holdings import Holdings
 from client_container.identity import HomeTaken, Identity, load_identity, lock_home
 from client_container.logs import set_up_logs
-from client_container.machine import machine_labels
+from client_container.machine import Label, has_devices, machine_labels, without_gpus
 from client_container.membership import Membership
-from client_container.protocol import Introduction
+from client_container.protocol import FEATURES, Introduction
 from client_container.runtime.arrival import Supply
 from client_container.runtime.launcher_line import LauncherAway, LauncherLine
 from client_container.runtime.limits import limit_this_process, memory_mb
@@ -142,13 +142,20 @@ def _introduction(settings: Settings, identity: Identity) -> Introduction:
         host=settings.host_id or identity.host,
         host_name=settings.host_name,
         # The machine's own word counts, the launcher's most: what a volunteer adds goes by other names.
-        labels={**settings.labels, **machine_labels(), **settings.host_labels},
+        labels={**settings.labels, **_own_labels(settings), **settings.host_labels},
         cpus=settings.cpus,
         memory_mb=settings.memory_mb or memory_mb(),
         disk_mb=settings.disk_mb or _free_mb(settings.home),
         runtimes=(settings.runtime,),
         image=settings.image,
+        features=FEATURES,  # behind a launcher: those that it says
     )
+
+
+def _own_labels(settings: Settings) -> dict[str, Label]:
+    """What we see of the machine; whether jobs in sandboxes get its devices only the launcher knows."""
+    hidden = settings.runtime == "sandbox" or (_in_container() and not has_devices())
+    return without_gpus(machine_labels()) if hidden else machine_labels()
 
 
 def _free_mb(home: Path) -> int | None:

@@ -30,16 +30,14 @@ class Settings:
     home: Path  #: state: identity and spool (DOCKERCOMP_HOME)
     runtime: str = "process"  #: how jobs are executed (DOCKERCOMP_RUNTIME)
     allow: AllowList  #: programs that jobs may start, with runtime process (DOCKERCOMP_ALLOW)
-    launcher_socket: Path | None = (
-        None  #: of the launcher on this host, with runtime sandbox (DOCKERCOMP_LAUNCHER_SOCKET)
-    )
+    #: Of the launcher on this host, with runtime sandbox (DOCKERCOMP_LAUNCHER_SOCKET).
+    launcher_socket: Path | None = None
     image: str | None = None  #: the image this client runs in (DOCKERCOMP_IMAGE)
     host_id: str | None = None  #: UUID of the machine (DOCKERCOMP_HOST_ID); None means one kept in the home
     host_name: str | None = None  #: name shown for the machine (DOCKERCOMP_HOST_NAME)
     labels: Mapping[str, Label] = field(default_factory=dict)  #: for the scheduler (DOCKERCOMP_LABELS)
-    host_labels: Mapping[str, Label] = field(
-        default_factory=dict
-    )  #: what the launcher has found out about the machine (DOCKERCOMP_HOST_LABELS)
+    #: What the launcher has found out about the machine (DOCKERCOMP_HOST_LABELS).
+    host_labels: Mapping[str, Label] = field(default_factory=dict)
     cpus: float = 1.0  #: processors a job may use (DOCKERCOMP_CPUS)
     memory_mb: int | None = None  #: MiB a job may use (DOCKERCOMP_MEMORY_MB); None: what this process may
     disk_mb: int | None = None  #: MiB of files of a job (DOCKERCOMP_DISK_MB); None: what is free in the home

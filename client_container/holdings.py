@@ -17,9 +17,8 @@ class _Token:
 
     answered: bool = False
     counted: set[str] = field(default_factory=set)
-    settled: set[str] = field(
-        default_factory=set
-    )  #: so that a late repetition of the claim starts none again
+    #: So that a late repetition of the claim starts none again.
+    settled: set[str] = field(default_factory=set)
 
 
 class Holdings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 #: Names that the machine alone gives values to: a volunteer's own labels go by others.
@@ -13,6 +13,8 @@ FACTS = frozenset(
     {"arch", "cores", "cpu_family", "gpu", "gpu_name", "os", "os_release", "total_memory_mb"}
     | {"cpus", "disk_mb", "memory_mb"}
 )
+
+GPU_FACTS = ("gpu", "gpu_name")
 
 Label = str | float
 
@@ -40,10 +42,30 @@ def machine_labels(root: Path = Path("/")) -> dict[str, Label]:
         "os_release": os_release(_text(root / "etc/os-release")),
         "total_memory_mb": total_memory_mb(_text(root / "proc/meminfo")),
     }
-    gpus = [*_nvidia(root), *_amd(root)]
-    if gpus:
-        said |= {"gpu": len(gpus), "gpu_name": ", ".join(dict.fromkeys(gpus))[:200]}
+    said |= gpu_labels([*nvidia_gpus(root), *_amd(root)])
     return {name: value for name, value in said.items() if value is not None}
+
+
+def gpu_labels(names: Sequence[str]) -> dict[str, Label]:
+    """What is said of these graphics processors; nothing where there are none."""
+    if not names:
+        return {}
+    return {"gpu": len(names), "gpu_name": ", ".join(dict.fromkeys(names))[:200]}
+
+
+def without_gpus(labels: Mapping[str, Label]) -> dict[str, Label]:
+    """The labels of a place that has the machine's other facts, and not its devices."""
+    return {name: value for name, value in labels.items() if name not in GPU_FACTS}
+
+
+def has_devices(root: Path = Path("/")) -> bool:
+    """Whether a program here can open a graphics processor: inside a container drivers are seen and devices hidden."""
+    return any((root / device).exists() for device in ("dev/nvidiactl", "dev/kfd"))
+
+
+def nvidia_gpus(root: Path = Path("/")) -> list[str]:
+    """Names of NVIDIA's graphics processors here, as far as the driver has taken them on."""
+    return list(_nvidia(root))
 
 
 def cpu_family(info: str) -> str | None:

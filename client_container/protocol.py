@@ -16,6 +16,8 @@ from client_container.failures import BadAnswer
 from client_container.fields import a_list, an_object, number, optional_text, required, text, texts
 
 PROTOCOL = 1
+#: What jobs may have that the protocol's first clients ignored: a server gives such jobs to those that say these words.
+FEATURES = ("files", "outputs", "limits", "gpu")
 #: 4xx statuses of a delivered attempt that are about the moment, not about the attempt.
 PASSING = frozenset({401, 408, 410, 425, 429})
 
@@ -33,6 +35,7 @@ class Introduction:
     disk_mb: int | None = None  #: MiB of a job's files
     runtimes: tuple[str, ...] = ("process",)
     image: str | None = None  #: the image this client runs in
+    features: tuple[str, ...] = ()  #: what it knows of jobs beyond the protocol's beginnings (see FEATURES)
     projects: tuple[str, ...] | None = None  #: ids of those that the volunteer runs; None: all
     shares: Mapping[str, float] | None = None  #: weight by project id; None where no launcher says
     self_test: str | None = None  #: passed, failed or unknown; None where nobody tests
@@ -51,6 +54,7 @@ class Introduction:
             "resources": {"cpus": self.cpus} | memory,
             "runtimes": list(self.runtimes),
             "image": self.image,
+            **({"features": list(self.features)} if self.features else {}),
             **self._from_launcher(),
         }
 
@@ -112,6 +116,7 @@ class Job:
     disk_mb: int | None = None
     files: tuple[NamedBlob, ...] = ()  #: for /in, the same for all chunks
     outputs: tuple[str, ...] = ()  #: patterns of files below /out that are kept; none: no file is
+    gpu: bool = False  #: it asks for graphics processors
 
     @classmethod
     def from_message(cls, job_id: str, message: Any) -> Job:
@@ -133,6 +138,7 @@ class Job:
             disk_mb=_optional_int(fields, "disk_mb"),
             files=named_blobs(fields, "files"),
             outputs=tuple(texts(fields, "outputs")) if fields.get("outputs") else (),
+            gpu=fields.get("gpu") is True,
         )
 
 
@@ -254,9 +260,8 @@ class Beat:
     held: Mapping[str, int]  #: claim token -> chunks known under it
     started: tuple[str, ...]  #: chunks being executed
     paused: bool = False
-    cannot: Mapping[str, str] = field(
-        default_factory=dict
-    )  #: images whose jobs cannot run here, each with why
+    #: Images whose jobs cannot run here, each with why.
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
     def to_message(self, life: str) -> dict[str, Any]:
         """The body of POST /heartbeat."""

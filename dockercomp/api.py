@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import requests
 
-from dockercomp.blobs import BlobCalls
+from dockercomp.blobs import BlobCalls, Slice, Told
 from dockercomp.failures import Refused, ServerUnavailable
 from dockercomp.job_files import JobFileCalls
 from dockercomp.line import part
@@ -128,16 +128,21 @@ class Server(TaskCalls, JobFileCalls, ReceiverCalls, BlobCalls):
         )
         return str(self.make_task(project, wanted)["id"])
 
-    def upload(self, task: str, data: Path, *, upload_id: str | None = None) -> int:
+    def upload(
+        self, task: str, data: Path, *, upload_id: str | None = None, told: Told = lambda done, whole: None
+    ) -> int:
         """Stream a .csv, .jsonl or .parquet file to the task, all of it or nothing; the number of rows.
 
-        The same `upload_id` and file again is the same upload, so a broken one can simply be repeated.
+        The same `upload_id` and file again is the same upload, so a broken one can simply be repeated. `told` hears of
+        bytes that went, and of bytes there are.
         """
         kind = KINDS.get(data.suffix.lower())
         if kind is None:
             raise Refused(400, f"{data} must end in {' or '.join(KINDS)}.")
         path = f"/tasks/{part(task)}/chunks/{part(upload_id or str(uuid.uuid4()))}"
-        with data.open("rb") as body:
+        size = data.stat().st_size
+        with data.open("rb") as file:
+            body = Slice(file, 0, size, told=lambda done: told(done, size)) if size else b""
             return int(self._call("PUT", path, data=body, headers={"Content-Type": kind})["rows"])
 
     def start(self, task: str) -> None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import requests
 
 from dockercomp.failures import Refused, ServerUnavailable
-from dockercomp.line import CONNECT_S, READ_S, Line, part
+from dockercomp.line import CONNECT_S, READ_S, Line, part, silence
 
 PART = 32 * 2**20  #: bytes of a file that one call sends
 PIECE = 2**20  #: bytes that are read and written in one go
@@ -38,7 +38,7 @@ class BlobCalls(Line):
                         return sha256
                     told(received, size)
                     tries, done = (0, received) if received > done else (tries + 1, done)
-                    self._send(file, sha256, received, size)
+                    self._send(file, sha256, received, size, told)
                 except (ServerUnavailable, Refused) as failure:
                     tries = _tried(failure, tries)
 
@@ -99,7 +99,7 @@ class BlobCalls(Line):
         try:
             answer = self._http.head(f"{self.address}/blobs/{sha256}", timeout=(CONNECT_S, READ_S))
         except requests.RequestException as error:
-            raise ServerUnavailable(f"The source server at {self.address} does not answer.") from error
+            raise ServerUnavailable(silence(self.address, error)) from error
         if answer.status_code == NOT_FOUND:
             return int(answer.headers.get("Dockercomp-Received", "0"))
         if answer.status_code in (408, 429) or answer.status_code >= 500:
@@ -109,12 +109,12 @@ class BlobCalls(Line):
             raise Refused(answer.status_code, f"The source server answered {answer.status_code}.")
         return None
 
-    def _send(self, file: IO[bytes], sha256: str, start: int, size: int) -> None:
+    def _send(self, file: IO[bytes], sha256: str, start: int, size: int, told: Told) -> None:
         end = min(start + PART, size)
         headers = {"Content-Type": "application/octet-stream"}
         if (start, end) != (0, size):
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        body = _Slice(file, start, end) if end > start else b""
+        body = Slice(file, start, end, told=lambda done: told(done, size)) if end > start else b""
         self._call("PUT", f"/blobs/{sha256}", data=body, headers=headers)
 
     def _receive(self, sha256: str, partial: Path, start: int) -> None:
@@ -129,11 +129,13 @@ class BlobCalls(Line):
                 raise ServerUnavailable("The download broke off.") from error
 
 
-class _Slice:
-    """A part of an open file, as the body of a request."""
+class Slice:
+    """A part of an open file, as the body of a request; `told` hears how far in the file it has been read."""
 
-    def __init__(self, file: IO[bytes], start: int, end: int) -> None:
-        self._file, self._left = file, end - start
+    def __init__(
+        self, file: IO[bytes], start: int, end: int, *, told: Callable[[int], None] = lambda done: None
+    ) -> None:
+        self._file, self._left, self._end, self._told = file, end - start, end, told
         file.seek(start)
 
     def __len__(self) -> int:
@@ -147,6 +149,7 @@ class _Slice:
         """Up to so many bytes of what is left."""
         piece = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(piece)
+        self._told(self._end - self._left)
         return piece
 
 

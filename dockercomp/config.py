@@ -23,8 +23,7 @@ class Settings:
 def from_env(env: Mapping[str, str]) -> Settings:
     """Read the settings from `env`; raises BadSetting with a sentence that names the variable."""
     server = env.get("DOCKERCOMP_SERVER") or DEFAULT_SERVER
-    place = urlsplit(server)
-    if place.scheme not in ("http", "https") or not place.netloc:
+    if not _is_address(server):
         raise BadSetting(f"DOCKERCOMP_SERVER must be an address like {DEFAULT_SERVER}, not {server!r}.")
     key_file = env.get("DOCKERCOMP_KEY_FILE")
     if not key_file:
@@ -32,12 +31,22 @@ def from_env(env: Mapping[str, str]) -> Settings:
     return Settings(server=server.rstrip("/"), key=read_key(Path(key_file)))
 
 
+def _is_address(text: str) -> bool:
+    try:
+        place = urlsplit(text)
+    except ValueError:  # half of an IPv6 address
+        return False
+    return place.scheme in ("http", "https") and bool(place.netloc)
+
+
 def read_key(path: Path) -> str:
     """The key in that file; raises BadSetting."""
     try:
         key = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"The key file {path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise BadSetting(f"The key file {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise BadSetting(f"The key file {path} must hold one key and nothing else.") from error
     if not key or any(character.isspace() for character in key):
         raise BadSetting(f"The key file {path} must hold one key and nothing else.")
     return key

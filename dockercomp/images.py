@@ -170,6 +170,13 @@ def _get(
             auth=lambda request: request,
             stream=True,
         )
+    except requests.exceptions.SSLError as error:
+        raise ImageUnknown(
+            f"The registry {asked.registry} does not prove over https who it is; without https only one on this "
+            "machine (localhost) is asked. Name the image by its digest, or by its id."
+        ) from error
+    except requests.TooManyRedirects as error:
+        raise ImageUnknown(f"The registry {asked.registry} only ever points elsewhere: try again.") from error
     except requests.RequestException as error:
         raise ImageUnknown(
             f"The registry {asked.registry} does not answer; name the image by its digest, or by its id."
@@ -215,7 +222,19 @@ def _body(asked: Reference, answer: requests.Response) -> bytes:
 
 
 def _not_there(asked: Reference, status: int) -> str:
+    image = f"{asked.name}:{asked.tag}"
+    if status in (requests.codes.unauthorized, requests.codes.forbidden):
+        return (
+            f"The registry {asked.registry} has no image {image}, or only for those who log in (it answered {status}). "
+            "Machines fetch images as anybody: name the id of an image of this machine, which the source server's "
+            "operator adds there."
+        )
+    if status == requests.codes.too_many_requests or status >= requests.codes.internal_server_error:
+        return (
+            f"The registry {asked.registry} does not say now what {image} is (it answered {status}): try again later, "
+            "or name the image by its digest."
+        )
     return (
-        f"The registry {asked.registry} has no image {asked.name}:{asked.tag} for anybody (it answered {status}); "
+        f"The registry {asked.registry} has no image {image} for anybody (it answered {status}); "
         "name it by its digest, or by the id of an image of this machine."
     )

@@ -12,22 +12,19 @@ class Job:
     """What is executed for each chunk, or as a reaction; the HTTP reference says what each field may be."""
 
     action: Sequence[str] = ()  #: the whole command line; empty: the image's own command
-    image: str | None = (
-        None  #: sha256:..., or REGISTRY/NAME@sha256:... (see `images.resolve`); None: any container
-    )
+    #: `sha256:...`, or REGISTRY/NAME@sha256:... (see `images.resolve`); None: any container.
+    image: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)  #: public to volunteers
     timeout_s: float | None = None  #: seconds; None: 60
     requires: Mapping[str, Any] = field(default_factory=dict)  #: labels and resources of a container
     cpus: float | None = None
     memory_mb: int | None = None
     disk_mb: int | None = None
-    inputs: Mapping[str, str] = field(
-        default_factory=dict
-    )  #: name below /in -> SHA-256 of a blob, or {field}
+    #: Name below /in -> SHA-256 of a blob, or {field}.
+    inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Sequence[str] = ()  #: patterns of files below /out that are kept
-    result: Mapping[str, Any] | None = (
-        None  #: {"type": "text" | "number" | "json" | "files", "schema": {...}}
-    )
+    #: {"type": "text" | "number" | "json" | "files", "schema": {...}}.
+    result: Mapping[str, Any] | None = None
     variants: Sequence[Mapping[str, Any]] = ()  #: images of which each attempt takes one, instead of `image`
     variant_field: str | None = None  #: the field of a row that names its variant
 

@@ -14,6 +14,7 @@ from source_server.services.accounts.people import People
 from source_server.services.accounts.projects import Projects
 from source_server.services.accounts.sessions import Sessions
 from source_server.services.answers.accept import Accept
+from source_server.services.answers.forgive import Forgive
 from source_server.services.answers.known_tasks import KnownTasks
 from source_server.services.answers.reputation import Reputation
 from source_server.services.answers.settle_errors import SettleErrors
@@ -56,12 +57,27 @@ from source_server.services.tasks.tasks import Tasks
 from source_server.services.tasks.upload import ReceiveUpload
 from source_server.services.tasks.validate import Validate
 from source_server.stores.database import Stores
-from source_server.web import (
+from source_server.web import wire
+from source_server.web.http import errors
+from source_server.web.http.access import EXTENSION, services
+from source_server.web.http.bounded_request import BoundedRequest
+from source_server.web.http.services import (
+    AccountServices,
+    ContainerServices,
+    FileServices,
+    LookingServices,
+    OutcomeServices,
+    Services,
+    TaskServices,
+    WayInServices,
+)
+from source_server.web.openapi import Caller, described
+from source_server.web.shapes import base as shapes
+from source_server.web.views import (
     attempts,
     calculator,
     docs_page,
     enrolment,
-    errors,
     explain,
     failures,
     hosts,
@@ -73,17 +89,10 @@ from source_server.web import (
     runs,
     scientist,
     sessions,
-    shapes,
     volunteer,
-    wire,
 )
-from source_server.web import (
-    blobs as blobs_view,
-)
-from source_server.web import releases as releases_view
-from source_server.web.access import EXTENSION, Services, services
-from source_server.web.body import BoundedRequest
-from source_server.web.openapi import Caller, described
+from source_server.web.views import blobs as blobs_view
+from source_server.web.views import releases as releases_view
 
 
 def create_app(
@@ -134,14 +143,55 @@ def build_services(
     git: GitSettings | None = None,
 ) -> Services:
     """What views and housekeeping work with."""
-    secret = stores.meta.secret()
-    blobs = Blobs(stores, limits_of_blobs)
-    inputs = Inputs(blobs)
-    live = LiveContainers(stores)
-    known = KnownTasks(stores)
-    paces = Paces(stores)
+    secret, paces = stores.meta.secret(), Paces(stores)
+    accounts = _accounts(stores, secret)
+    files = _files(stores, secret, limits_of_blobs, releases)
+    outcomes = _outcomes(stores, secret, files.blobs, paces)
+    tasks = _tasks(stores, files.inputs, outcomes.live)
+    containers = ContainerServices(
+        register=Register(stores, outcomes.give_back),
+        beat=Beat(stores, outcomes.give_back, beat_s=beat_s),
+        claim=Claim(stores, beat_s=beat_s, secret=secret, live=outcomes.live, paces=paces),
+        assign=Assign(stores),
+        hosts=Hosts(stores, outcomes.live),
+        look=Look(stores),
+    )
+    receivers = kinds(
+        accounts.people, tasks.tasks, tasks.upload, tasks.append, files.blobs, git or GitSettings()
+    )
+    ways_in = WayInServices(
+        intake=Intake(stores, tasks.tasks, receivers), calculate=Calculate(stores, tasks.append)
+    )
+    parts = (accounts, files, outcomes, containers, tasks, ways_in, _looking(stores, files, tasks))
+    fields = {name: one for part in parts for name, one in vars(part).items()}
+    return Services(**fields, public_url=public_url, beat_s=beat_s)
+
+
+def _accounts(stores: Stores, secret: bytes) -> AccountServices:
+    people = People(stores)
+    return AccountServices(
+        people=people,
+        enrol=Enrol(stores),
+        projects=Projects(stores),
+        sessions=Sessions(stores, people, secret=secret),
+    )
+
+
+def _files(stores: Stores, secret: bytes, limits: BlobLimits | None, releases: Path | None) -> FileServices:
+    blobs = Blobs(stores, limits)
+    return FileServices(
+        images=Images(stores),
+        blobs=blobs,
+        blob_tickets=BlobTickets(stores, blobs, secret=secret),
+        inputs=Inputs(blobs),
+        releases=Releases(releases),
+    )
+
+
+def _outcomes(stores: Stores, secret: bytes, blobs: Blobs, paces: Paces) -> OutcomeServices:
+    live, known = LiveContainers(stores), KnownTasks(stores)
     reputation = Reputation(stores, live)
-    give_back = GiveBack(stores, reputation.came_back)
+    forgive = Forgive(stores, known=known, live=live, reputation=reputation)
     settle_results = SettleResults(
         stores, secret=secret, known=known, validate=Validate(stores), reputation=reputation
     )
@@ -152,56 +202,46 @@ def build_services(
         secret=secret,
         known=known,
         settle_results=settle_results,
-        settle_errors=SettleErrors(stores, known=known, live=live, reputation=reputation),
+        settle_errors=SettleErrors(stores, known=known, live=live, reputation=reputation, forgive=forgive),
         reputation=reputation,
+        forgive=forgive,
         complete=complete,
         finished=paces.finished,
     )
-    tasks, send_round = Tasks(stores, inputs), SendRound(stores)
-    people, upload = People(stores), ReceiveUpload(stores, inputs)
-    append = Append(stores, inputs)
-    return Services(
-        people=people,
-        enrol=Enrol(stores),
-        images=Images(stores),
-        blobs=blobs,
-        blob_tickets=BlobTickets(stores, blobs, secret=secret),
-        inputs=inputs,
-        result_files=ResultFiles(stores),
-        register=Register(stores, give_back),
-        beat=Beat(stores, give_back, beat_s=beat_s),
-        claim=Claim(stores, beat_s=beat_s, secret=secret, live=live, paces=paces),
-        accept=accept,
-        complete=complete,
+    return OutcomeServices(
+        live=live,
+        reputation=reputation,
+        give_back=GiveBack(stores, reputation.came_back),
+        settle_results=settle_results,
         react=react,
         depend=depend,
-        attempts=Attempts(stores, tasks),
-        delete=Delete(stores, tasks),
-        settle_results=settle_results,
-        reputation=reputation,
-        live=live,
-        give_back=give_back,
-        projects=Projects(stores),
+        complete=complete,
+        accept=accept,
+    )
+
+
+def _tasks(stores: Stores, inputs: Inputs, live: LiveContainers) -> TaskServices:
+    tasks, send_round = Tasks(stores, inputs), SendRound(stores)
+    return TaskServices(
         tasks=tasks,
         task_lists=TaskLists(stores, tasks),
         change_task=ChangeTask(stores, tasks),
-        notices=Notices(stores),
-        upload=upload,
-        intake=Intake(stores, tasks, kinds(people, tasks, upload, append, blobs, git or GitSettings())),
-        append=append,
-        calculate=Calculate(stores, append),
-        sessions=Sessions(stores, people, secret=secret),
-        assign=Assign(stores),
-        export=Export(stores, inputs),
-        look=Look(stores),
-        errors=ErrorQueue(stores, tasks, send_round),
-        rerun=Rerun(tasks, send_round),
-        send_round=send_round,
-        hosts=Hosts(stores, live),
+        upload=ReceiveUpload(stores, inputs),
+        append=Append(stores, inputs),
+        delete=Delete(stores, tasks),
         examine=Examine(stores, live),
+        send_round=send_round,
+        rerun=Rerun(tasks, send_round),
+        notices=Notices(stores),
+    )
+
+
+def _looking(stores: Stores, files: FileServices, tasks: TaskServices) -> LookingServices:
+    return LookingServices(
+        export=Export(stores, files.inputs),
+        result_files=ResultFiles(stores),
+        attempts=Attempts(stores, tasks.tasks),
+        errors=ErrorQueue(stores, tasks.tasks, tasks.send_round),
         why=Why(stores),
         warn=Warn(stores),
-        releases=Releases(releases),
-        public_url=public_url,
-        beat_s=beat_s,
     )

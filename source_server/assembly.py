@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -132,6 +133,16 @@ def answers(url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
+def takes_mail(address: Address, timeout_s: float = 2.0) -> bool:
+    """Whether somebody greets there as mail servers do."""
+    place = urlsplit(address.url)
+    try:
+        with socket.create_connection((place.hostname or "", address.port), timeout=timeout_s) as link:
+            return link.recv(4) == b"220 "
+    except OSError:
+        return False
+
+
 def _parts(
     settings: Settings,
     addresses: Sequence[Address],
@@ -154,8 +165,13 @@ def _parts(
     )
     housekeeping = Command("housekeeping", programs.housekeeping, env=env, grace_s=10.0)
     clients = built_in_parts(built_in, home=settings.home, server=addresses[0].url, server_env=env)
-    mails = [Command("mail", [*MAIL, "--listen", str(mail)], env=env, grace_s=10.0)] if mail else []
+    mails = [_door(mail, env)] if mail else []
     return [*([mongod] if mongod else []), migrate, web, housekeeping, *mails, *clients]
+
+
+def _door(mail: Address, env: Callable[[], Mapping[str, str]]) -> Command:
+    argv = [*MAIL, "--listen", str(mail)]
+    return Command("mail", argv, env=env, ready=lambda: takes_mail(mail), grace_s=10.0)
 
 
 def make_mongod(settings: Settings) -> EmbeddedMongod:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +28,10 @@ MB, GB = 2**20, 2**30
 FIRST_UID, UIDS, RANGES = 1_000_000, 2000, 1000  #: users of containers and jobs: a range for each home
 LONGEST_SOCKET = 100  #: letters of a socket's path; the kernel takes 107
 _GENERATED = "# Written by dockercomp-server up"
+
+
+class CannotClear(Exception):
+    """What is left of the server's own containers cannot be removed; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,21 @@ def built_in_parts(
     for number in range(built_in.processes):
         parts.append(_process(built_in, home, key_file, server, number))
     return parts
+
+
+def clear_left(home: Path) -> str:
+    """Have the launcher remove what its containers left when all was killed; its sentence. Raises CannotClear."""
+    if not (etc_of(home) / "launcher.json").exists():
+        return ""
+    argv = [*LAUNCHER, "clear", "--etc", str(etc_of(home))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=_clean())
+    if done.returncode != 0:
+        raise CannotClear(
+            "Of the server's own client containers something may be left: "
+            + (done.stderr.strip().removeprefix("Error: ") or f"the launcher ended with {done.returncode}.")
+            + " Then run `dockercomp-server down` again."
+        )
+    return done.stdout.strip()
 
 
 def etc_of(home: Path) -> Path:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+SMTP_PARTS = ("FROM", "SECURITY", "PORT", "USER", "PASSWORD_FILE")  #: what describes DOCKERCOMP_SMTP_HOST
+
 
 class BadSetting(ValueError):
     """A setting that cannot be used; the message is one sentence for the operator."""
@@ -51,9 +53,8 @@ class Settings:
     blob_quota_mb: float = 20_000.0  #: all blobs of an account, in 10^6 bytes (DOCKERCOMP_BLOB_QUOTA_MB)
     blob_grace_h: float = 24.0  #: hours that a blob stays which nothing names (DOCKERCOMP_BLOB_GRACE_H)
     releases_folder: Path | None = None  #: what volunteers install from (DOCKERCOMP_RELEASES)
-    public_url: str | None = (
-        None  #: the address that volunteers use (DOCKERCOMP_PUBLIC_URL); None: the request's
-    )
+    #: The address that volunteers use (DOCKERCOMP_PUBLIC_URL); None: the request's.
+    public_url: str | None = None
 
     git_from: tuple[str, ...] = ()  #: beginnings of addresses that git may fetch from (DOCKERCOMP_GIT_FROM)
     git_credentials: Path | None = None  #: what git shows there (DOCKERCOMP_GIT_CREDENTIALS)
@@ -62,9 +63,8 @@ class Settings:
     git_s: float = 120.0  #: seconds for a fetch (DOCKERCOMP_GIT_S)
 
     mail: MailServer | None = None  #: for messages about tasks (DOCKERCOMP_SMTP_...); None: there is none
-    mail_cert: Path | None = (
-        None  #: for mail that comes in encrypted (DOCKERCOMP_MAIL_CERT, PEM); None: it is not
-    )
+    #: For mail that comes in encrypted (DOCKERCOMP_MAIL_CERT, PEM); None: it is not.
+    mail_cert: Path | None = None
     mail_cert_key: Path | None = None  #: its key (DOCKERCOMP_MAIL_CERT_KEY, PEM)
     webhook_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     """Networks that webhooks may go to, private as they are (DOCKERCOMP_WEBHOOK_NETWORKS)."""
@@ -84,6 +84,7 @@ def from_env(env: Mapping[str, str]) -> Settings:
     """Read the settings from `env`; raises BadSetting with a sentence that names the variable."""
     mongod = env.get("DOCKERCOMP_MONGOD")
     releases = env.get("DOCKERCOMP_RELEASES")
+    _require_together(env)
     return Settings(
         home=Path(env.get("DOCKERCOMP_HOME") or "var").absolute(),
         mongo_uri=env.get("DOCKERCOMP_MONGO_URI") or None,
@@ -120,6 +121,17 @@ def _public_url(text: str) -> str | None:
             f"DOCKERCOMP_PUBLIC_URL must be an address like https://server.example, not {text!r}."
         )
     return text.rstrip("/")
+
+
+def _require_together(env: Mapping[str, str]) -> None:
+    """Raises BadSetting for a setting that would do nothing: what it belongs to is missing."""
+    for whole, *parts in (
+        ("DOCKERCOMP_MAIL_CERT", "DOCKERCOMP_MAIL_CERT_KEY"),
+        ("DOCKERCOMP_SMTP_HOST", *(f"DOCKERCOMP_SMTP_{part}" for part in SMTP_PARTS)),
+    ):
+        for part in parts:
+            if env.get(part) and not env.get(whole):
+                raise BadSetting(f"{part} is set without {whole}, and does nothing: set both, or neither.")
 
 
 def _mail(env: Mapping[str, str]) -> MailServer | None:

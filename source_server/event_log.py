@@ -34,4 +34,5 @@ def log_events(level: int = logging.INFO) -> None:
 
 def _shown(value: object) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return repr(text) if not text or any(character.isspace() for character in text) else text
+    plain = text.isprintable() and not any(character.isspace() for character in text)
+    return text if text and plain else repr(text)

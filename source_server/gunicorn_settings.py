@@ -1,11 +1,12 @@
 """gunicorn's hooks: a client that falls silent, or drips, in the middle of a message loses its connection, not our
 thread; and the application is told at which address it is served.
 
-What a request's head may take is bounded here; its body is paced where it is read (`web/bodies.py`).
+What a request's head may take is bounded here; its body is paced where it is read (`web/http/paced_body.py`).
 """
 
 from __future__ import annotations
 
+import importlib
 import socket
 import struct
 import time
@@ -21,14 +22,20 @@ HEAD_S = 15.0  #: for all of a request's head, from its first byte or from when 
 REST_S = 10.0  #: for what is left of a body that nobody wanted
 PARTING_S = 1.0  #: for a client to take its answer and hang up
 PARTING_BYTES = 64 * 1024
+AT_ONCE = struct.pack("ii", 1, 0)  #: closed with a reset
+FIN_WAIT2 = 5  #: a connection's state in `TCP_INFO`: all that we said is acknowledged, our last word included
 
 
 def when_ready(server: Any) -> None:
-    """Sockets inherit it from the one that listens (Linux); before the web processes are forked."""
+    """Before the web processes are forked: their sockets inherit patience from the one that listens (Linux).
+
+    And what they import is imported once, and is in memory once.
+    """
     patience = struct.pack("ll", SILENCE_S, 0)
     for listener in server.LISTENERS:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, patience)
+    importlib.import_module(server.app.app_uri.partition(":")[0])
 
 
 def post_worker_init(worker: Any) -> None:
@@ -84,4 +91,15 @@ def _see_off(connection: socket.socket) -> None:
                 break
             left -= len(piece)
     with suppress(OSError):
+        # Who still sends would wait for room, a minute long: it is to look at its answer now.
+        if left < PARTING_BYTES and _has_it_all(connection):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         connection.shutdown(socket.SHUT_RD)
+
+
+def _has_it_all(connection: socket.socket) -> bool:
+    """Whether the client's machine has all of the answer; elsewhere than on Linux that is not known."""
+    return (
+        hasattr(socket, "TCP_INFO")
+        and connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT2
+    )

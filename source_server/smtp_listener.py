@@ -12,9 +12,10 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, Envelope, Session, TLSSetupException, syntax
 
 from source_server.domain import refusal
 from source_server.domain.receiver import Event, Receiver
@@ -49,6 +50,57 @@ ONE_EACH = "452 4.5.3 One receiver a message: the others come in messages of the
 LATER = "451 4.3.0 The server cannot store it just now; bring it again."
 
 
+class CertificateUnusable(ValueError):
+    """The certificate or its key cannot be used; the message is one sentence for the operator."""
+
+
+class Certificate:
+    """What the door shows to whoever encrypts; read again when its files change, as certificates are renewed."""
+
+    def __init__(self, path: Path, key: Path | None = None) -> None:
+        """Raises CertificateUnusable."""
+        self._path, self._key = path, key
+        self._seen = self._state()
+        self._context = self._read()
+
+    def context(self) -> ssl.SSLContext:
+        """For the next connection. A renewed certificate that cannot be used leaves the one before in its place."""
+        state = self._state()
+        if state != self._seen:
+            self._seen = state
+            try:
+                self._context = self._read()
+                log.info("mail certificate read again", extra={"path": str(self._path)})
+            except CertificateUnusable as error:
+                log.error("mail certificate not renewed", extra={"reason": str(error)})
+        return self._context
+
+    def _read(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            # A key with a passphrase would make OpenSSL ask for it on the terminal.
+            context.load_cert_chain(self._path, self._key, password=lambda: "")
+        except (OSError, ValueError) as error:  # OSError: ssl.SSLError, too
+            files = f"{self._path}{f' with the key {self._key}' if self._key else ''}"
+            reason = getattr(error, "strerror", None) or error
+            raise CertificateUnusable(
+                f"The certificate {files} cannot be used (PEM, and a key without a passphrase that belongs to it): "
+                f"{reason}."
+            ) from error
+        return context
+
+    def _state(self) -> tuple[object, ...]:
+        return tuple(_stamp(one) for one in (self._path, self._key) if one is not None)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 class Door:
     """What aiosmtpd asks: who is meant, and what becomes of a message."""
 
@@ -60,11 +112,11 @@ class Door:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Whether a receiver has this address."""
-        if envelope.rcpt_tos:
-            return ONE_EACH
         answer = await self._answer(lambda: self._found(address))
         if not answer.startswith("250"):
             return answer
+        if envelope.rcpt_tos:
+            return ONE_EACH
         envelope.rcpt_tos.append(address)
         return answer
 
@@ -73,7 +125,8 @@ class Door:
     ) -> str:
         """Store the message with a majority; only then 250."""
         raw, address = envelope.original_content or b"", envelope.rcpt_tos[0]
-        return await self._answer(lambda: self._stored(address, raw))
+        sent_by = (envelope.mail_from or "").removeprefix("<>")
+        return await self._answer(lambda: self._stored(address, raw, sent_by))
 
     async def handle_exception(self, error: Exception) -> str:
         """A mistake of ours must not lose a message."""
@@ -84,9 +137,10 @@ class Door:
         self._receiver(address)
         return "250 2.1.5 OK"
 
-    def _stored(self, address: str, raw: bytes) -> str:
+    def _stored(self, address: str, raw: bytes, sent_by: str) -> str:
         receiver = self._receiver(address)
-        event: Event = self._intake.store(receiver, self._mail.read_message(receiver, raw))
+        offer = self._mail.read_message(receiver, raw, sent_by=sent_by)
+        event: Event = self._intake.store(receiver, offer)
         log.info("mail stored", extra={"receiver": receiver.id, "event": event.id})
         return f"250 2.0.0 Stored as {event.id}"
 
@@ -143,44 +197,67 @@ class Connection(SMTP):
         )
         self._connections = connections
         self._peer: str | None = None
-        self._end: asyncio.TimerHandle | None = None
+        self._link: asyncio.Transport | None = None  #: without TLS around it
+        self._end: asyncio.TimerHandle | None = None  #: None: it is over, or has not begun
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection begins, or goes on within TLS."""
         super().connection_made(transport)
         if self._peer is not None:
             return
+        assert isinstance(transport, asyncio.Transport)
+        self._link = transport
         self._peer = str((transport.get_extra_info("peername") or ("?",))[0])
-        self._end = self.loop.call_later(CONNECTION_S, transport.close)
+        self._end = self.loop.call_later(CONNECTION_S, self._cut)
         if not self._connections.enter(self._peer):
-            assert isinstance(transport, asyncio.Transport)
             transport.write(b"421 4.7.0 Too many connections; come again later.\r\n")
             transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """It is over."""
+        self._leave()
+        super().connection_lost(error)
+
+    @syntax("STARTTLS", when="tls_context")
+    async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802  # aiosmtpd's name
+        """Encrypt from here on; whoever does not come through with it is cut off."""
+        try:
+            await super().smtp_STARTTLS(arg)
+        except TLSSetupException as error:
+            log.info("mail handshake failed", extra={"reason": str(error.__cause__)})
+        if self._tls_protocol is not None and (self.session is None or self.session.ssl is None):
+            self._cut()
+
+    def _cut(self) -> None:
+        """End it at once, in whatever state it is: of a handshake that never ends nobody else says that it is over."""
+        self._leave()
+        if self._link is not None:
+            self._link.abort()
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
+
+    def _leave(self) -> None:
         if self._end is not None and self._peer is not None:
             self._end.cancel()
             self._end = None
             self._connections.leave(self._peer)
-        super().connection_lost(error)
 
 
 async def listen(
-    door: Door, host: str, port: int, *, tls: ssl.SSLContext | None = None
+    door: Door, host: str, port: int, *, tls: Certificate | None = None
 ) -> asyncio.AbstractServer:
     """A listener that takes connections from now on; with `tls`, whoever wants may encrypt (STARTTLS)."""
     # It logs every command, and RCPT has the secret.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
     loop, connections = asyncio.get_running_loop(), Connections()
     return await loop.create_server(
-        lambda: Connection(door, connections, tls_context=tls, loop=loop), host, port
+        lambda: Connection(door, connections, tls_context=tls and tls.context(), loop=loop), host, port
     )
 
 
-async def serve(door: Door, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+async def serve(door: Door, host: str, port: int, *, tls: Certificate | None = None) -> None:
     """Take mail in until cancelled."""
     server = await listen(door, host, port, tls=tls)
-    log.info("mail is taken in", extra={"host": host, "port": port})
+    log.info("mail is taken in", extra={"host": host, "port": port, "starttls": tls is not None})
     async with server:
         await server.serve_forever()

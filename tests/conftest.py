@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from parts import require
 from people import Person, Scientist, Volunteer
+from product import in_memory
 
 # How long an example takes is the machine's affair: what these tests prove does not depend on it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,7 +46,7 @@ def mongod_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A temporary DOCKERCOMP_HOME, removed at once: a mongod's journal takes 300 MB."""
-    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-", dir=in_memory()))
     yield folder
     shutil.rmtree(folder)
 
@@ -54,7 +56,7 @@ def mongo_uri(mongod_binary: Path) -> Iterator[str]:
     """A real mongod of the session's own, as a one-member replica set with authentication."""
     from source_server.stores.embedded import EmbeddedMongod
 
-    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-mongo-"))
+    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-mongo-", dir=in_memory()))
     mongod = EmbeddedMongod(folder / "data", mongod_binary, cache_gb=0.5)
     mongod.start()
     yield mongod.uri
@@ -66,34 +68,34 @@ LAID_OUT = 6  #: databases that tests take turns with: laying one out makes a hu
 
 
 @pytest.fixture(scope="session")
-def databases(mongo_uri: str) -> Iterator[Any]:
+def laid_out(mongo_uri: str) -> Iterator[Any]:
     """Laid-out databases, for ever in turn: what a test left running has gone when its own comes round again."""
     from source_server.stores.connection import connect
     from source_server.stores.database import migrate, stores_of
 
     made: list[Any] = []
+    client = connect(mongo_uri, "test", application="tests").client
 
     def turns() -> Iterator[Any]:
         while True:
             for place in range(LAID_OUT):
                 if place >= len(made):
-                    made.append(connect(mongo_uri, f"test_{uuid.uuid4().hex[:12]}", application="tests"))
+                    made.append(client[f"test_{uuid.uuid4().hex[:12]}"])
                     migrate(stores_of(made[place]))
-                yield made[place].name
+                yield made[place]
 
     yield turns()
     for database in made:
-        database.client.drop_database(database.name)
-        database.client.close()
+        client.drop_database(database.name)
+    client.close()
 
 
 @pytest.fixture
-def stores(mongo_uri: str, databases: Iterator[str]) -> Iterator[Any]:
+def stores(laid_out: Iterator[Any]) -> Any:
     """The stores of a laid-out database without a document."""
-    from source_server.stores.connection import connect
     from source_server.stores.database import stores_of
 
-    database = connect(mongo_uri, next(databases), application="tests")
+    database = next(laid_out)
     for name in database.list_collection_names():
         if name.startswith("system."):
             database.drop_collection(name)  # what a test had the database write down about itself
@@ -101,8 +103,7 @@ def stores(mongo_uri: str, databases: Iterator[str]) -> Iterator[Any]:
             database[name].delete_many({})
     opened = stores_of(database)
     opened.meta.set_schema()
-    yield opened
-    database.client.close()
+    return opened
 
 
 @pytest.fixture
@@ -111,17 +112,28 @@ def raw(stores: Any) -> Any:
     return stores.clock._database
 
 
+@pytest.fixture(scope="session")
+def routes(laid_out: Iterator[Any]) -> Any:
+    """An app to copy: its routes are the same in each, and to make them takes as long as a small test."""
+    from source_server.app import create_app
+    from source_server.stores.database import stores_of
+
+    return create_app(stores_of(next(laid_out)), beat_s=20.0)
+
+
 @pytest.fixture
-def app(stores: Any) -> Iterator[Any]:
+def app(routes: Any, stores: Any) -> Iterator[Any]:
     """The Flask app over the fresh database; what it takes and answers is held to its own document."""
     from documented import Documented
 
-    from source_server.app import create_app
+    from source_server.app import EXTENSION, build_services
 
-    made = create_app(stores, beat_s=20.0)
+    made = copy.copy(routes)
+    made.extensions = {**routes.extensions, EXTENSION: build_services(stores, beat_s=20.0)}
+    made.after_request_funcs = copy.deepcopy(routes.after_request_funcs)
     documented = Documented(made)
     yield made
-    # Whoever adds a route or a field says so where it is made: source_server/web/openapi.py, *shapes.py.
+    # Whoever adds a route or a field says so where it is made: source_server/web/openapi.py, shapes/.
     assert not documented.complaints, "\n".join(documented.complaints)
 
 

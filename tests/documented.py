@@ -73,15 +73,19 @@ def _misfit(app: Flask, content: Any, kind: str, value: Any, what: str) -> list[
 
 
 _documents: dict[frozenset[str], Any] = {}
+_of_rules: dict[tuple[int, int], tuple[Any, Any]] = {}  #: a map of routes, and the document of an app with it
 _by_id: dict[int, Any] = {}
 
 
 def _described(app: Flask) -> Any:
-    rules = frozenset(f"{rule.rule} {rule.endpoint}" for rule in app.url_map.iter_rules())
-    if rules not in _documents:
-        made = _documents[rules] = document(app)
-        _by_id[id(made)] = made
-    return _documents[rules]
+    place = id(app.url_map), len(app.url_map._rules)
+    if place not in _of_rules or _of_rules[place][0] is not app.url_map:
+        rules = frozenset(f"{rule.rule} {rule.endpoint}" for rule in app.url_map.iter_rules())
+        if rules not in _documents:
+            made = _documents[rules] = document(app)
+            _by_id[id(made)] = made
+        _of_rules[place] = app.url_map, _documents[rules]
+    return _of_rules[place][1]
 
 
 @lru_cache(maxsize=1000)

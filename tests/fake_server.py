@@ -232,7 +232,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def until(condition, within_s=30):
+def until(condition, within_s=90):
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

@@ -92,7 +92,10 @@ def _updated(document: Document, change: Document) -> Document:
         place: Any = after
         for parent in parents:
             place = place[int(parent) if isinstance(place, list) else parent]
-        place[int(last) if isinstance(place, list) else last] = value
+        if isinstance(place, list) and int(last) == len(place):
+            place.append(value)
+        else:
+            place[int(last) if isinstance(place, list) else last] = value
     for path in change["removedFields"]:
         after.pop(path, None)
     return after

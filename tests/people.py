@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Any
 
@@ -39,11 +40,20 @@ class Scientist(Person):
         self.ok("PUT", f"/tasks/{task}/chunks/one", data=body, content_type="text/csv")
         return str(task)
 
+    def blob(self, data: bytes) -> str:
+        """Uploads a blob; its hash."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.ok("PUT", f"/blobs/{sha256}", data=data)
+        return sha256
+
     def running(self, rows: int = 10, **rest: Any) -> str:
         """A task that runs, its chunks dealt to nobody."""
         task = self.task(rows, **rest)
         self.ok("POST", f"/tasks/{task}/start")
         return task
+
+
+FEATURES = ["files", "outputs", "limits", "gpu"]  #: what today's client knows of jobs beyond the first one's
 
 
 class Volunteer(Person):
@@ -61,7 +71,8 @@ class Volunteer(Person):
 
     def register(self) -> None:
         self.key = self.account_key
-        body = {"protocol": 1, "id": self.id, "host": {"id": self.host}, **self.extra}
+        said = {"features": FEATURES, **self.extra}
+        body = {"protocol": 1, "id": self.id, "host": {"id": self.host}, **said}
         made = self.ok("POST", "/containers", body)
         self.key, self.life, self.beats = made["key"], made["life"], 0
 

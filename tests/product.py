@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+
+#: Ports for servers under test, outside the range from which systems take those of connections that go out.
+PORTS = range(10_000, 20_000)
+_given: list[socket.socket] = []  #: each has a name that says which port this process gave away
 
 
 class Product:
@@ -78,6 +83,14 @@ def running(*options: str, settings: dict[str, str] | None = None) -> Iterator[P
     product = Product(home)
     product.env.update(settings or {})
     try:
+        with database_in_memory(home):
+            yield from _up(product, *options)
+    finally:
+        shutil.rmtree(home)
+
+
+def _up(product: Product, *options: str) -> Iterator[Product]:
+    try:
         product.run("dockercomp-server", "up", "--detach", "--bind", f"127.0.0.1:{product.port}", *options)
         key_file = product.env["DOCKERCOMP_KEY_FILE"]
         product.run(
@@ -86,7 +99,27 @@ def running(*options: str, settings: dict[str, str] | None = None) -> Iterator[P
         yield product
     finally:
         product.run("dockercomp-server", "down")
-        shutil.rmtree(home)
+
+
+@contextmanager
+def database_in_memory(home: Path) -> Iterator[None]:
+    """Let the data of this home's mongod lie where a write to the disk is not waited for."""
+    data = tempfile.mkdtemp(prefix="dockercomp-product-", dir=in_memory())
+    (home / "server").mkdir()
+    (home / "server" / "mongodb").symlink_to(data)
+    try:
+        yield
+    finally:
+        shutil.rmtree(data)
+
+
+def in_memory() -> str | None:
+    """A folder in memory for what need not outlive the tests; None (the usual one) where there is not plenty of it."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK) or shutil.disk_usage(shared).free < 4 * 2**30:
+        return None
+    known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return str(shared) if int(known["MemAvailable"].split()[0]) > 8 * 2**20 else None
 
 
 def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
@@ -98,7 +131,16 @@ def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, on any address."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, on any address, and that no other process of these tests is given."""
+    while True:
+        port = secrets.choice(PORTS)
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0dockercomp-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("", port))
+        except OSError:
+            name.close()
+            continue
+        _given.append(name)
+        return port

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,14 @@ def new_archive(
         "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
     }
     return f"sha256:{image}", tar(files)
+
+
+@contextmanager
+def opened(content: bytes) -> Iterator[int]:
+    """An open file with this content, by its descriptor; it has no name."""
+    descriptor = os.memfd_create("archive")
+    try:
+        os.write(descriptor, content)
+        yield descriptor
+    finally:
+        os.close(descriptor)

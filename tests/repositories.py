@@ -8,14 +8,14 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from parts import require
+from web_servers import Quiet, WebServer
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -103,13 +103,8 @@ class GitOverHttp:
         self.asked: list[str] = []
         self.redirect_to: str | None = None
         self.password: str | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, backend, root))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        server = WebServer(_handler(self, backend, root))
+        self.url, self.close = server.url, server.close
 
 
 @contextmanager
@@ -122,7 +117,7 @@ def git_over_http(root: Path) -> Iterator[GitOverHttp]:
 
 
 def _handler(server: GitOverHttp, backend: Path, root: Path) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             server.asked.append(self.path)
             if server.redirect_to is not None:
@@ -147,7 +142,7 @@ def _handler(server: GitOverHttp, backend: Path, root: Path) -> type[BaseHTTPReq
                     body += self.rfile.read(size)
                     self.rfile.readline()
             else:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.body()
             env = {
                 "PATH": os.environ["PATH"],
                 "GIT_PROJECT_ROOT": str(root),
@@ -170,9 +165,6 @@ def _handler(server: GitOverHttp, backend: Path, root: Path) -> type[BaseHTTPReq
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
 
     return Handler
 

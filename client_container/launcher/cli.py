@@ -201,6 +201,23 @@ def serve(etc: Path, log_file: Path | None, sensors: Path) -> None:
         run(etc.absolute(), root=sensors)
 
 
+@main.command(epilog="\b\nExample:\n  dockercomp-launcher clear --etc /etc/dockercomp\n")
+@click.option(
+    "--etc",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with launcher.json, as for serve.",
+)
+def clear(etc: Path) -> None:
+    """Remove what a killed `serve` left: containers, network, packet filter, mount. Says nothing if there is none."""
+    with _complaining():
+        _engine_sdk()
+        from client_container.launcher.service.clear import clear as run
+
+        if removed := run(etc.absolute()):
+            click.echo(f"Containers of a launcher that was killed: {removed} removed.")
+
+
 @contextlib.contextmanager
 def _complaining() -> Iterator[None]:
     try:

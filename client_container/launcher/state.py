@@ -49,6 +49,11 @@ class StateFolder:
         """Why a detached launcher ended early."""
         return self.folder / "launcher.err"
 
+    @property
+    def unfinished(self) -> Path:
+        """It is there while a serving launcher runs, and stays when that one cannot clear up after itself."""
+        return self.folder / "unfinished"
+
     def host(self) -> Host:
         """This host's id and the uids of this instance, made when first asked for."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ class Execution:
     outcome: str  #: ok, failed, timeout, oom, output_limit or engine
     exit_code: int | None = None
     signal: int | None = None  #: number of the signal that ended the program
-    stdout: str = ""  #: the answer; empty unless the outcome is ok
+    stdout: str = ""  #: the answer; of a failed one the end of what it said, at most 8 KiB of UTF-8
     stderr_tail: str = ""  #: at most 8 KiB of UTF-8
     started: datetime
     ended: datetime  #: started + the duration on the monotonic clock
@@ -58,9 +58,8 @@ class Standing:
 
     paused: bool = False
     why: str = ""  #: a sentence, when paused
-    cannot: Mapping[str, str] = field(
-        default_factory=dict
-    )  #: images whose jobs cannot run here, each with why
+    #: Images whose jobs cannot run here, each with why.
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
 
 class Halt:

@@ -29,7 +29,8 @@ class Ending:
 
     exit_code: int | None  #: None when a signal ended it
     signal: int | None
-    cause: str | None  #: why we ended it: timeout, output_limit or halted; None when it ended by itself
+    #: Why we ended it: timeout, output_limit, halted, or what `look` said; None: it ended by itself.
+    cause: str | None
     stdout: bytes
     stderr: bytes  #: the last 8 KiB
     cpu_s: float  #: of the child and of those it waited for
@@ -39,11 +40,20 @@ class Watch:
     """One child that leads its own session, with pipes as stdout and stderr."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], halt: Halt, *, timeout_s: float, grace_s: float
+        self,
+        process: subprocess.Popen[bytes],
+        halt: Halt,
+        *,
+        timeout_s: float,
+        grace_s: float,
+        look: Callable[[], str | None] | None = None,
+        look_s: float = 0.5,
     ) -> None:
+        """`look` is asked so often why the child has to end now; None: it may go on."""
         assert process.stdout and process.stderr
         self._process, self._halt, self._grace_s = process, halt, grace_s
         self._deadline = time.monotonic() + timeout_s
+        self._look, self._look_s, self._next_look = look, look_s, time.monotonic() + look_s
         self._pipes: dict[IO[bytes], Callable[[bytes], None]] = {
             process.stdout: self._take_stdout,
             process.stderr: self._take_stderr,
@@ -78,10 +88,15 @@ class Watch:
     def _wait(self, selector: selectors.BaseSelector, *, polling: bool) -> None:
         patience = max(0.0, self._deadline - time.monotonic())
         patience = min(patience, _LOOK_S if polling else 3600.0)
+        if self._look is not None:
+            patience = max(0.0, min(patience, self._next_look - time.monotonic()))
         for key, _ in selector.select(patience):
             key.data(selector, key.fileobj)
         if polling:
             self._collect(os.WNOHANG)
+        if self._look is not None and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + self._look_s
+            self._on_look(self._look())
         if self._ended is None and time.monotonic() >= self._deadline:
             self._on_deadline()
 
@@ -99,6 +114,11 @@ class Watch:
         # The child is a zombie still, so that its group's number cannot be anyone else's.
         self._kill(signal.SIGKILL)
         self._collect(0)
+
+    def _on_look(self, cause: str | None) -> None:
+        if cause is not None and self._ended is None and self._cause in (None, "timeout"):
+            self._cause, self._deadline = cause, _NEVER
+            self._kill(signal.SIGKILL)
 
     def _on_deadline(self) -> None:
         if self._cause is None:

@@ -15,9 +15,8 @@ from client_container.protocol import Chunk
 
 STDOUT_BYTES = 256 * 1024
 STDERR_BYTES = 8 * 1024
-FIELDS_BYTES = (
-    4 * 2**20
-)  #: of an input whose fields are wanted in the command line: it has to be read into memory
+#: Of an input whose fields are wanted in the command line: it has to be read into memory.
+FIELDS_BYTES = 4 * 2**20
 CHUNK_FILE = "chunk.json"  #: in /in
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
@@ -166,7 +165,7 @@ def answer(stdout: bytes, chunk: Chunk) -> str:
 
 
 def tail(stderr: bytes, *sentences: str) -> str:
-    """The end of stderr, then what we have to say, each on its own line; at most 8 KiB of UTF-8."""
+    """The end of stderr (or stdout), then what we have to say, each on its own line; at most 8 KiB of UTF-8."""
     text = stderr.decode("utf-8", "replace")
     for sentence in sentences:
         text += ("\n" if text and not text.endswith("\n") else "") + f"dockercomp: {sentence}\n"

@@ -23,6 +23,7 @@ from client_container.launcher.files.slots import store_file
 from client_container.protocol import Chunk
 from client_container.runtime import Execution, GivenBack, Halt, HostBroken, JobHalted, Standing
 from client_container.runtime.arrival import Supply
+from client_container.runtime.bounds import LOOK_S, Bounds
 from client_container.runtime.checkpoints import Checkpoints
 from client_container.runtime.child import Ending, Watch, reap_strays
 from client_container.runtime.contract import (
@@ -38,7 +39,7 @@ from client_container.runtime.contract import (
     wants_fields,
 )
 from client_container.runtime.folders import JobFolder, job_folder, private_parent, sweep
-from client_container.runtime.limits import limit_process, oom_kills
+from client_container.runtime.limits import oom_kills
 from client_container.runtime.verdict import kept_files, not_run, verdict
 
 #: Under root, jobs run as this user and group, which no system hands out (never nobody's 65534).
@@ -139,21 +140,42 @@ class ProcessRuntime:
             with job_folder(self._parent, self._checkpoints.place(chunk), uid=self._uid) as folder:
                 encoded = self._fill(folder, chunk, halt)
                 env = environment(chunk, path=self._path, cpus=self._share(chunk), places=folder.places())
+                bounds = self._bounds(chunk, folder)
+                command = bounds.command(encoded)
                 try:
-                    process = self._start(encoded, env, folder)
+                    process = self._start(command, env, folder)
                 except OSError as error:
-                    return _never_started(error, encoded[0])
-                limit_process(process.pid, memory_mb=chunk.job.memory_mb, disk_mb=chunk.job.disk_mb)
-                watch = Watch(process, halt, timeout_s=chunk.job.timeout_s, grace_s=self._grace_s)
-                ending = watch.run()
-                if ending.cause == "halted":
-                    raise JobHalted(chunk.id)
+                    return _never_started(error, command[0])
+                ending = self._watch(chunk, process, halt, bounds)
                 out_of_memory = kills is not None and (oom_kills() or 0) > kills
-                return self._judged(chunk, ending, folder, out_of_memory=out_of_memory)
+                return self._judged(chunk, ending, folder, bounds, out_of_memory=out_of_memory)
         except OSError as error:
             raise HostBroken(f"This machine cannot run jobs: {error.strerror or error}.") from error
         finally:
             reap_strays()
+
+    def _bounds(self, chunk: Chunk, folder: JobFolder) -> Bounds:
+        return Bounds(
+            memory_mb=chunk.job.memory_mb,
+            disk_mb=chunk.job.disk_mb,
+            places=(folder.out, folder.work, folder.checkpoint),
+            uid=self._uid,
+        )
+
+    def _watch(self, chunk: Chunk, process: subprocess.Popen[bytes], halt: Halt, bounds: Bounds) -> Ending:
+        """Have it run to its end; raises JobHalted."""
+        bounds.begin(process.pid)
+        ending = Watch(
+            process,
+            halt,
+            timeout_s=chunk.job.timeout_s,
+            grace_s=self._grace_s,
+            look=(lambda: bounds.look(process.pid)) if bounds.named else None,
+            look_s=LOOK_S,
+        ).run()
+        if ending.cause == "halted":
+            raise JobHalted(chunk.id)
+        return ending
 
     def _fill(self, folder: JobFolder, chunk: Chunk, halt: Halt) -> list[bytes]:
         """Lay out what the program reads; answers its command line. Raises BadJob, BadChunk, GivenBack, OSError."""
@@ -174,10 +196,10 @@ class ProcessRuntime:
         return self._cpus if chunk.job.cpus is None else min(self._cpus, chunk.job.cpus)
 
     def _judged(
-        self, chunk: Chunk, ending: Ending, folder: JobFolder, *, out_of_memory: bool
+        self, chunk: Chunk, ending: Ending, folder: JobFolder, bounds: Bounds, *, out_of_memory: bool
     ) -> dict[str, Any]:
         """The fields of an Execution, with the files that the job wanted kept."""
-        cause = ending.cause or ("oom" if out_of_memory else None)
+        cause = ending.cause or ("oom" if out_of_memory else bounds.cause(ending))
         found = Collection()
         if cause is None and ending.exit_code == 0 and chunk.job.outputs:
             found = self._collect(chunk, folder)
@@ -189,7 +211,7 @@ class ProcessRuntime:
             cpu_s=ending.cpu_s,
             stdout=ending.stdout,
             stderr=ending.stderr,
-            note=found.note,
+            note=" ".join(filter(None, (bounds.note(cause), found.note))),
         )
         return facts | kept_files(found.files, self._outbox, outcome=facts["outcome"])
 

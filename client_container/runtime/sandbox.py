@@ -32,7 +32,7 @@ from client_container.launcher.line.wire import (
     Run,
     Stats,
 )
-from client_container.protocol import Chunk, Introduction, Job
+from client_container.protocol import FEATURES, Chunk, Introduction, Job
 from client_container.runtime import CannotRun, Execution, GivenBack, Halt, HostBroken, JobHalted, Standing
 from client_container.runtime.contract import (
     STDERR_BYTES,
@@ -312,6 +312,7 @@ def _request(chunk: Chunk) -> Run:
         cpus=job.cpus,
         disk_mb=job.disk_mb,
         outputs=job.outputs,
+        gpu=job.gpu,
     )
     return Run(
         token=str(uuid.uuid4()),
@@ -339,8 +340,13 @@ def introduced(who: Introduction, stats: Event) -> Introduction:
     policy = policy if isinstance(policy, dict) else {}
     projects, shares = policy.get("projects"), policy.get("shares")
     verdict = self_test.get("verdict") if isinstance(self_test, dict) else None
+    known = stats.get("features")
+    known = known if isinstance(known, list) else []
     return replace(
         who,
+        features=tuple(
+            one for one in FEATURES if one in known
+        ),  # we know them, and the launcher carries them out
         projects=tuple(map(str, projects)) if isinstance(projects, list) else None,
         shares=shares if isinstance(shares, dict) else {},
         self_test=verdict if verdict in ("passed", "failed") else "unknown",

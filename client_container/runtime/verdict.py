@@ -34,14 +34,19 @@ def verdict(
     if cause is not None:
         outcome, sentence = _CAUSES[cause]
         said = sentence.format(timeout_s=chunk.job.timeout_s)
-        return facts | {"outcome": outcome, "stderr_tail": tail(stderr, *filter(None, (said, note)))}
+        return facts | {"outcome": outcome, **_said(stdout, tail(stderr, *filter(None, (said, note))))}
     if exit_code != 0:
-        return facts | {"outcome": "failed", "stderr_tail": tail(stderr, *notes)}
+        return facts | {"outcome": "failed", **_said(stdout, tail(stderr, *notes))}
     try:
         text = answer(stdout, chunk)
     except BadChunk as error:
-        return facts | {"outcome": "failed", "stderr_tail": tail(stderr, str(error), *notes)}
+        return facts | {"outcome": "failed", **_said(stdout, tail(stderr, str(error), *notes))}
     return facts | {"outcome": "ok", "stdout": text, "stderr_tail": tail(stderr, *notes)}
+
+
+def _said(stdout: bytes, stderr_tail: str) -> dict[str, Any]:
+    """What a failed program said: tests tell on stdout what is wrong."""
+    return {"stdout": tail(stdout), "stderr_tail": stderr_tail}
 
 
 def kept_files(files: Sequence[OutFile], folder: Path, *, outcome: str) -> dict[str, Any]:

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dockercomp.cli.connect import Sentence
+from dockercomp.cli.connect import INTERRUPTED, Sentence
 from dockercomp.cli.connect import server as _server
 from dockercomp.cli.errors import errors, requeue, rerun
 from dockercomp.cli.files import blobs, list_files, put
+from dockercomp.cli.plain import plain
 from dockercomp.cli.receiver import receiver
 from dockercomp.cli.run import check, pin_images, run
 from dockercomp.cli.submit import assign, submit
+from dockercomp.cli.summary import summary
+from dockercomp.cli.task import rows_of
 from dockercomp.cli.task import task as task_group
 from dockercomp.cli.watch import watch
 from dockercomp.cli.why import why
 from dockercomp.failures import DockercompError, Refused
 
 NOT_FOUND = 404
+NEWEST = 50  #: tasks that `status` shows besides those that run
 
 
 class ScientistGroup(click.Group):
     """A group whose commands end with a sentence when the server or the settings say no."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; our own errors become sentences."""
+        """Run the command; our own errors become sentences, and those of this machine's files and disk."""
         try:
             return super().invoke(ctx)
         except DockercompError as error:
-            raise Sentence(str(error)) from error
+            raise Sentence(plain(str(error))) from error
+        except OSError as error:
+            # With EPIPE whoever read our output has left: click knows.
+            if error.strerror is None or error.errno == errno.EPIPE:
+                raise
+            about = f"{error.filename}: " if error.filename else ""
+            raise Sentence(f"{about}{error.strerror}.") from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(INTERRUPTED) from None
 
 
 @click.group(
@@ -94,21 +108,30 @@ def results(task: str | None, project: str | None, output: Path) -> None:
     if str(output) == "-":
         _server().copy_results(sys.stdout.buffer, task=task, project=project)
         return
+    if not output.parent.is_dir():
+        raise Sentence(f"There is no folder {output.parent} to write {output.name} into.")
     copied = _server().download_results(output, task=task, project=project)
     click.echo(f"{output}: {copied} bytes written.", err=True)
 
 
 @main.command(epilog="\b\nExample:\n  dockercomp status\n")
 def status() -> None:
-    """Show your tasks, and the containers that are there."""
+    """Show your tasks that run and your newest others, and the containers that are there."""
     server = _server()
-    for task in server.tasks():
+    tasks = server.tasks()
+    older = [one for one in tasks[:-NEWEST] if one["state"] != "running"]
+    left_out = {one["id"] for one in older}
+    if older:
+        click.echo(f"{len(older)} older tasks are left out; all of them: dockercomp task list", err=True)
+    for task in tasks:
+        if task["id"] in left_out:
+            continue
         outcome = f" ({task['outcome']})" if task["outcome"] else ""
         if task["state"] == "running":
             progress = server.progress(task["id"])
             outcome = f" {progress.done}/{progress.total}"
         click.echo(
-            f"{task['id']}  {task['project']:<20} {task['state']}{outcome}  {task['rows']} rows  {task['name']}"
+            f"{task['id']:<16}  {task['project']:<20} {task['state']}{outcome}  {rows_of(task)}  {task['name']}"
         )
         if task["paused"] and task["state"] == "running":
             click.echo(f"    paused: {task['paused_why']}" if task["paused_why"] else "    paused")
@@ -160,6 +183,7 @@ for command in (
     requeue,
     rerun,
     why,
+    summary,
     task_group,
     run,
     check,

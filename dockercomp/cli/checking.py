@@ -30,6 +30,7 @@ OPTIONS = (
     click.option("--relative", type=float, help="With --compare json: tolerance as a share of the number."),
     click.option("--absolute", type=float, help="With --compare json: tolerance as a difference."),
     click.option("--validator", metavar="COMMAND", help="Your own command that compares answers."),
+    click.option("--validator-files", is_flag=True, help="It gets the files of input and answers in /in."),
     click.option("--adaptive", is_flag=True, help="Hosts with a long record need no second opinion."),
     click.option("--canaries", type=float, help="Share of claims that test a host with a settled chunk."),
 )
@@ -53,9 +54,12 @@ def validation(chosen: dict[str, Any]) -> dict[str, Any] | None:
         )
         if value is not None
     }
-    command = chosen.pop("validator")
+    command, with_files = chosen.pop("validator"), chosen.pop("validator_files")
+    if with_files and command is None:
+        raise click.UsageError("--validator-files goes with --validator COMMAND.")
     if command is not None:
-        comparator |= {"kind": "validator", "validator": {"action": shlex.split(command)}}
+        program = {"action": shlex.split(command), **({"files": True} if with_files else {})}
+        comparator |= {"kind": "validator", "validator": program}
     plain = {
         name: chosen.pop(name) for name in ("quorum", "replicas", "most", "distinct", "same", "canaries")
     }

@@ -7,9 +7,11 @@ import os
 import click
 
 from dockercomp.api import Server
+from dockercomp.cli.plain import PlainServer, plain
 from dockercomp.config import from_env
 
 POLL_S = 1.0
+INTERRUPTED = 130  #: exit code after Ctrl-C, as everywhere
 
 
 class Sentence(click.ClickException):
@@ -21,8 +23,8 @@ class Sentence(click.ClickException):
 def server() -> Server:
     """The source server, with the key of the settings; warnings go to stderr."""
     settings = from_env(os.environ)
-    return Server(settings.server, settings.key, warned=_warn)
+    return PlainServer(settings.server, settings.key, warned=_warn)
 
 
 def _warn(sentence: str) -> None:
-    click.echo(f"Warning: {sentence}", err=True)
+    click.echo(f"Warning: {plain(sentence)}", err=True)

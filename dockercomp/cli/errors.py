@@ -65,7 +65,9 @@ def _groups(source: Server, task: str, most: int) -> Iterator[str]:
 
 
 def _tail(error: Mapping[str, Any]) -> Iterator[str]:
-    return (f"    {line}" for line in error["stderr_tail"].splitlines()[-TAIL:])
+    # Tests often say what is wrong on stdout only.
+    said = error["stderr_tail"].strip() or error.get("stdout_tail") or ""
+    return (f"    {line}" for line in said.splitlines()[-TAIL:])
 
 
 def _counted(count: int, what: str) -> str:
@@ -99,20 +101,28 @@ def requeue(task: str | None, signature: str | None, chunks: tuple[str, ...]) ->
 Examples:
   dockercomp rerun 5f2a9c1d7e3b4a60 --all
   dockercomp rerun 5f2a9c1d7e3b4a60 --suspect
-  dockercomp rerun 5f2a9c1d7e3b4a60 --chunk 5f2a9c1d7e3b4a60.17
+  dockercomp rerun 5f2a9c1d7e3b4a60 --chunk 17 --chunk 23
 """
 )
 @click.argument("task")
-@click.option("--all", "which", flag_value="all", help="Every chunk.")
-@click.option("--failed", "which", flag_value="failed", help="Those that were set aside.")
-@click.option("--suspect", "which", flag_value="suspect", help="Those answered by a host no longer trusted.")
-@click.option("--chunk", "chunks", multiple=True, metavar="CHUNK", help="Only this chunk; may be repeated.")
-def rerun(task: str, which: str | None, chunks: tuple[str, ...]) -> None:
+@click.option("--all", is_flag=True, help="Every chunk.")
+@click.option("--failed", is_flag=True, help="Those that were set aside.")
+@click.option("--suspect", is_flag=True, help="Those answered by a host no longer trusted.")
+@click.option(
+    "--chunk",
+    "chunks",
+    multiple=True,
+    metavar="CHUNK",
+    help="Only this chunk, or its number; may be repeated.",
+)
+def rerun(task: str, chunks: tuple[str, ...], **flags: bool) -> None:
     """Compute chunks of TASK anew. Their earlier answers are kept by the server, but count no more."""
-    if (which is None) == (not chunks):
+    chosen = [name for name, said in flags.items() if said]
+    if len(chosen) + bool(chunks) != 1:
         raise Sentence("Say one of --all, --failed and --suspect, or --chunk CHUNK.")
     source = server()
-    _wait_for_all(source, task, source.rerun(task, which=which, chunks=chunks))
+    chunks = tuple(one if "." in one else f"{task}.{one}" for one in chunks)
+    _wait_for_all(source, task, source.rerun(task, which=chosen[0] if chosen else None, chunks=chunks))
 
 
 def _wait_for_all(source: Server, task: str, sent: Mapping[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from dockercomp.api import Server
+from dockercomp.blobs import Told
 from dockercomp.cli.connect import Sentence, server
 
 
@@ -31,14 +33,11 @@ def put(files: tuple[Path, ...], quiet: bool) -> None:
     A file that broke off goes on where it was; one that is there already is not sent again. What no task names for a
     day (or what the operator says) is removed there.
     """
-    from tqdm import tqdm
-
     source = server()
     for path in files:
-        with tqdm(
-            total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, disable=quiet or None
-        ) as bar:
-            click.echo(source.put_file(path, told=partial(_show, bar)))
+        with sending(path, quiet=quiet) as told:
+            sha256 = source.put_file(path, told=told)
+        click.echo(sha256)
 
 
 @click.command(
@@ -90,12 +89,23 @@ def put_inputs(source: Server, texts: Iterable[str]) -> dict[str, str]:
         if re.fullmatch(r"[0-9a-f]{64}", what) or "{" in what:
             inputs[name] = what
         elif Path(what).is_file():
-            inputs[name] = source.put_file(Path(what))
+            with sending(Path(what)) as told:
+                inputs[name] = source.put_file(Path(what), told=told)
         else:
             raise Sentence(
                 f"--input {name}: there is no file {what}, and it is neither a SHA-256 nor a {{field}}."
             )
     return inputs
+
+
+@contextmanager
+def sending(path: Path, *, quiet: bool = False) -> Iterator[Told]:
+    """A bar for a file that is sent, where a terminal shows it; what it yields is told how far that is."""
+    from tqdm import tqdm
+
+    size = path.stat().st_size
+    with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=quiet or None, delay=0.5) as bar:
+        yield partial(_show, bar)
 
 
 def _show(bar: Any, done: int, whole: int) -> None:

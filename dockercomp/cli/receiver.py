@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def add(
 def list_receivers(project: str) -> None:
     """Show a project's receivers and their addresses."""
     for one in server().receivers(project):
-        click.echo(f"{one['id']}  {one['kind']:<8}  {one['created']}  {one['address']}")
+        click.echo(f"{one['id']}  {one['kind']:<8}  {one['created']}  {_where(one)}")
 
 
 @receiver.command(epilog="\b\nExample:\n  dockercomp receiver remove r4c1f0a9b2d3e5f60 --project sums\n")
@@ -113,7 +114,7 @@ def events(project: str, receiver_id: str | None, most: int) -> None:
     for one in found:
         task = one["task"] or "-"
         click.echo(
-            f"{one['id']}  {one['received']}  {one['kind']:<8}  {one['state']:<8}  {task}  {one['key']}"
+            f"{one['id']}  {one['received']}  {one['kind']:<8}  {one['state']:<8}  {task}  {_what(one)}"
         )
         if one["why"]:
             click.echo(f"    {one['why']}")
@@ -133,6 +134,25 @@ def again(event: str, project: str) -> None:
 
 
 receiver.add_command(hook)
+
+
+def _where(one: Mapping[str, Any]) -> str:
+    """Where it is sent to; of a schedule, when it comes."""
+    if one["address"]:
+        return str(one["address"])
+    return f"{one['settings'].get('cron', '')} {one['settings'].get('timezone', 'UTC')}"
+
+
+def _what(event: Mapping[str, Any]) -> str:
+    """What came, in words; else what names it."""
+    about = event["about"]
+    if "note" in about:
+        return str(about["note"])
+    if "branch" in about:
+        return f"{about['branch']} at {about['commit']}"
+    if about.get("sender"):
+        return f"{about['name'] or 'a job file'} from {about['sender']}  {event['key']}"
+    return str(about.get("name") or event["key"])
 
 
 def _setting(text: str) -> tuple[str, Any]:

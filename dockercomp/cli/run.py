@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from dockercomp.api import Server
-from dockercomp.cli.connect import POLL_S, Sentence, server
+from dockercomp.cli.connect import INTERRUPTED, POLL_S, Sentence, server
+from dockercomp.cli.plain import plain
 from dockercomp.cli.standstill import Standstill
 from dockercomp.failures import ServerUnavailable
 from dockercomp.images import resolve
@@ -24,7 +25,6 @@ from dockercomp.job_files import CheckedJobFile, pack, pin, root_of
 MOST_SHOWN = 100  #: rows that are printed
 PATIENCE = 60  #: polls without an answer before waiting gives up
 NOT_PINNED = 1  #: exit code of `check`
-INTERRUPTED = 130  #: exit code of `run` after Ctrl-C, as everywhere
 
 job_file = click.argument(
     "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("dockercomp.yml")
@@ -180,7 +180,8 @@ def _wait(source: Server, task: str) -> dict[str, Any]:
         if said != told:
             click.echo(said, err=True)
             told = said
-        standstill.look(found)
+        for line in standstill.look(found):
+            click.echo(line, err=True)
         time.sleep(POLL_S)
 
 
@@ -215,8 +216,10 @@ def _report(source: Server, task: Mapping[str, Any], output: Path | None) -> Non
 def _print_rows(source: Server, task: str) -> None:
     table = io.BytesIO()
     source.copy_results(table, task=task)
-    for row in csv.DictReader(io.StringIO(table.getvalue().decode())):
+    # Python's reader of CSV stops at 128 KiB of a field, and in some releases at a NUL; answers may have both.
+    csv.field_size_limit(len(table.getvalue()) + 1)
+    for row in csv.DictReader(io.StringIO(table.getvalue().decode().replace("\0", "\ufffd"))):
         variant = row.get("variant") or row.get("input.variant")  # of a row without a result only the second
         where = f" in {variant}" if variant else ""
-        answer = (row["answer"] or "").strip().replace("\n", " | ")[:200]
+        answer = plain((row["answer"] or "").strip()).replace("\n", " | ")[:200]
         click.echo(f"row {row['row']}{where}: {row['verdict'] or row['state']} {answer}".rstrip())

@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import click
-
 from dockercomp.api import Server
 from dockercomp.cli.why import lines
 from dockercomp.failures import DockercompError
@@ -27,15 +25,18 @@ class Standstill:
         self._since = time.monotonic()
         self._told = False
 
-    def look(self, task: Mapping[str, Any]) -> None:
-        """Say, once, why nothing of this record of the task has moved for so long; a chunk that runs is movement."""
+    def look(self, task: Mapping[str, Any]) -> list[str]:
+        """Once, lines that say why nothing of this record of the task has moved for so long; else none.
+
+        A chunk that runs is movement.
+        """
         now = (task["state"], task["chunks"], task["paused"], task.get("reaction_runs"))
         if now != self._last or task["chunks"].get("leased"):
             self._last, self._since = now, time.monotonic()
         elif not self._told and time.monotonic() - self._since >= self._after_s:
             self._told = True
-            for line in self._explained(task):
-                click.echo(line, err=True)
+            return list(self._explained(task))
+        return []
 
     def _explained(self, task: Mapping[str, Any]) -> Iterator[str]:
         yield f"Nothing of it has moved for {self._after_s:.0f} s."

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dockercomp.api import Server
 from dockercomp.cli.checking import checking_options, validation
 from dockercomp.cli.connect import POLL_S, Sentence, server
-from dockercomp.cli.files import put_inputs
+from dockercomp.cli.files import put_inputs, sending
 from dockercomp.cli.requiring import requires
 from dockercomp.cli.wishing import wanted, wishing_options
-from dockercomp.failures import Refused
+from dockercomp.failures import DockercompError
 from dockercomp.wishes import Job
 
 
@@ -100,16 +103,23 @@ def submit(
     source.add_project(project)
     if inputs:
         wish = replace(wish, main=replace(wish.main, inputs=put_inputs(source, inputs)))
-    task = source.make_task(project, wish)["id"]
+    made = source.make_task(project, wish)
+    rows = _sent(source, data, made["id"], named=wish.id is not None)
+    click.echo(_what_next(made, rows, project), err=True)
+    click.echo(made["id"])
+
+
+def _sent(source: Server, data: Path, task: str, *, named: bool) -> int:
+    """Send the task's data, and answer how many rows that is; `named`: the task has an id of its maker's choice."""
     try:
         # Under a name of its own choice a task may be submitted again, and its data with it.
-        rows = source.upload(task, data, upload_id=None if wish.id is None else "data")
-    except Refused:
-        if wish.id is None:
-            source.cancel(task)  # without its data it is of no use to anybody
+        with sending(data) as told:
+            return source.upload(task, data, upload_id="data" if named else None, told=told)
+    except (DockercompError, KeyboardInterrupt):
+        if not named:
+            with suppress(DockercompError):  # what happened is to be told, and not what came of it
+                source.delete_task(task)  # without its data it is of no use to anybody
         raise
-    click.echo(f"{rows} rows are uploaded; start them with: dockercomp assign --project {project}", err=True)
-    click.echo(task)
 
 
 @click.command(
@@ -139,11 +149,33 @@ def assign(project: str | None, everything: bool, by: str) -> None:
         time.sleep(POLL_S)
         deal = source.deal(deal["id"])
     dealt = deal["dealt"]
-    click.echo(f"{sum(dealt.values())} chunks dealt to {len(dealt)} containers.")
+    click.echo(f"{_chunks(sum(dealt.values()))} dealt to {_counted(len(dealt), 'container')}.")
     if deal["remaining"]:
-        click.echo(f"{deal['remaining']} chunks are ready and go to whoever asks.")
+        click.echo(f"Ready, and for whoever asks: {_chunks(deal['remaining'])}.")
     if deal["unassignable"]:
-        click.echo(f"{deal['unassignable']} chunks fit no live container now; they wait for one.")
+        fit = "fits" if deal["unassignable"] == 1 else "fit"
+        click.echo(f"{_chunks(deal['unassignable'])} {fit} no live container now, and will wait.")
+
+
+def _chunks(count: int) -> str:
+    return _counted(count, "chunk")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _what_next(task: Mapping[str, Any], rows: int, project: str) -> str:
+    """What the server has now, and what to do; under an id of their own choice people may have been here before."""
+    if task["state"] == "waiting":
+        have, them = ("row is", "it") if rows == 1 else ("rows are", "them")
+        return f"{rows} {have} uploaded; start {them} with: dockercomp assign --project {project}"
+    if task["state"] == "running":
+        return f"This task was submitted before, and runs: dockercomp watch {task['id']}"
+    return (
+        f"This task was submitted before, and is complete ({task['outcome']}); "
+        f"compute it anew with: dockercomp rerun {task['id']} --all"
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,14 +38,16 @@ def list_tasks(project: str | None, state: str | None) -> None:
     """List your tasks, oldest first: id, project, state and outcome, rows, name."""
     for one in server().each_task(project, state=state):
         click.echo(
-            "  ".join((one["id"], f"{one['project']:<20}", f"{_state(one):<24}", _rows(one), one["name"]))
+            "  ".join(
+                (f"{one['id']:<16}", f"{one['project']:<20}", f"{_state(one):<24}", rows_of(one), one["name"])
+            )
         )
 
 
 @task.command("show", epilog="\b\nExample:\n  dockercomp task show 5f2a9c1d7e3b4a60\n")
 @click.argument("task_id", metavar="TASK")
 def show(task_id: str) -> None:
-    """Show TASK: its jobs, how far it is, and what became of its reactions."""
+    """Show TASK: its jobs, how far it is, and what became of its reactions and of the messages about it."""
     for line in _described(server().task(task_id)):
         click.echo(line)
 
@@ -93,8 +96,9 @@ def _state(one: Mapping[str, Any]) -> str:
     return f"{one['state']} (paused)" if one.get("paused") else str(one["state"])
 
 
-def _rows(one: Mapping[str, Any]) -> str:
-    return f"{one['rows']} rows"
+def rows_of(one: Mapping[str, Any]) -> str:
+    """How many rows a task has, in words."""
+    return _counted(one["rows"], "row")
 
 
 def _described(one: Mapping[str, Any]) -> Iterator[str]:
@@ -104,16 +108,32 @@ def _described(one: Mapping[str, Any]) -> Iterator[str]:
         if one.get(name):
             yield f"           {one[name]}"
     yield f"chunks     {_counts(one['chunks'])}"
-    yield f"data       {_rows(one)}{'' if one['sealed'] else ', not complete'}"
+    yield f"data       {rows_of(one)}{'' if one['sealed'] else ', not complete'}"
     yield from _moments(one)
     yield from _job("main", one["job"])
     for name, job in one.get("reactions", {}).items():
         yield from _job(name, job)
     if one.get("after_tasks"):
-        yield f"after      {', '.join(one['after_tasks'])}"
+        yield f"follows    {', '.join(one['after_tasks'])}{', which it waits for' if one.get('start_wanted') else ''}"
     if one.get("limits"):
-        yield f"limits     {_pairs(one['limits'])}; used {_pairs(one.get('used') or {})}"
+        yield f"limits     {_pairs(_flat(one['limits']))}; used {_pairs(one.get('used') or {})}"
+    if one.get("notify"):
+        yield f"notify     {', '.join(_to(who) for who in one['notify'])}"
     yield from reactions(one)
+    yield from _notices(one)
+
+
+def _notices(one: Mapping[str, Any]) -> Iterator[str]:
+    """What became of each message about the task."""
+    for notice in one.get("notices", ()):
+        tries = _counted(notice["tries"], "try", "tries")
+        yield f"told       {_to(notice)}: {notice['state'].replace('_', ' ')}, {tries}"
+        if notice["last"] and notice["state"] != "delivered":
+            yield f"           {notice['last']}"
+
+
+def _to(who: Mapping[str, Any]) -> str:
+    return str(who.get("email") or who.get("webhook"))
 
 
 def _moments(one: Mapping[str, Any]) -> Iterator[str]:
@@ -145,6 +165,16 @@ def _job(name: str, job: Mapping[str, Any]) -> Iterator[str]:
         yield f"           answers: {job['result']['type']}{shaped}"
 
 
+def _flat(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits, those within another beside it: `stop_when` is a number of answers, and what has to match."""
+    wanted = limits.get("stop_when")
+    if wanted is None:
+        return dict(limits)
+    match = wanted.get("match")
+    matching = {} if match is None else {"match": json.dumps(match)}
+    return {**limits, "stop_when": _counted(wanted["answers"], "answer"), **matching}
+
+
 def _pairs(said: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in said.items()
@@ -163,8 +193,8 @@ def reactions(one: Mapping[str, Any]) -> Iterator[str]:
             yield f"           failed: {_line(run['error'])}"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _counted(count: int, what: str, many: str | None = None) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {many or what + 's'}"
 
 
 def _line(text: str) -> str:

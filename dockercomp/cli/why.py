@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dockercomp.cli.connect import server
+from dockercomp.cli.connect import Sentence, server
 
 WIDTH = 110  #: columns of the text
 MOST = 5  #: attempts shown
@@ -21,6 +21,8 @@ def why(chunk: str) -> None:
 
     CHUNK is TASK.N: the first two columns of the results.
     """
+    if "." not in chunk:
+        raise Sentence(f"A chunk is TASK.N, such as {chunk}.0: the first two columns of the results.")
     for line in lines(server().why(chunk)):
         click.echo(line)
 

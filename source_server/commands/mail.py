@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from source_server.commands.refused import Refused
+from source_server.commands.refused import Refused, read_settings
 from source_server.commands.tend import opened
 
 if TYPE_CHECKING:
     from source_server.config import Settings
+    from source_server.smtp_listener import Certificate
 
 
 @click.command(
@@ -38,8 +38,8 @@ def mail(listen: str) -> None:
     except BadAddress as error:
         raise Refused(str(error)) from error
     log_events()
+    tls = certificate(read_settings())
     settings, stores = opened("dockercomp-mail")
-    tls = _tls(settings)
     intake = build_services(stores, beat_s=settings.beat_s).intake
     kind = intake.kind(Mail.name)
     assert isinstance(kind, Mail)
@@ -51,17 +51,16 @@ def mail(listen: str) -> None:
         raise Refused(f"The server cannot take mail on {address}: {error.strerror or error}.") from error
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def certificate(settings: Settings) -> Certificate | None:
+    """What mail is encrypted with, or None; raises Refused for one that cannot be used."""
+    from source_server.smtp_listener import Certificate, CertificateUnusable
+
     if settings.mail_cert is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.mail_cert, settings.mail_cert_key)
-    except OSError as error:
-        raise Refused(
-            f"DOCKERCOMP_MAIL_CERT and DOCKERCOMP_MAIL_CERT_KEY cannot be used: {error}."
-        ) from error
-    return context
+        return Certificate(settings.mail_cert, settings.mail_cert_key)
+    except CertificateUnusable as error:
+        raise Refused(f"DOCKERCOMP_MAIL_CERT: {error}") from error
 
 
 def _leave(signum: int, frame: object) -> NoReturn:

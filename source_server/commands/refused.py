@@ -12,7 +12,17 @@ from source_server.config import BadSetting, Settings, from_env
 
 #: Modules that come with the `server` extra, by the name that an import would miss.
 _SERVER_EXTRA = frozenset(
-    {"apscheduler", "bson", "cryptography", "flask", "gunicorn", "pydantic", "pymongo", "werkzeug"}
+    {
+        "aiosmtpd",
+        "apscheduler",
+        "bson",
+        "cryptography",
+        "flask",
+        "gunicorn",
+        "pydantic",
+        "pymongo",
+        "werkzeug",
+    }
 )
 
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from source_server.commands.mail import certificate
 from source_server.commands.refused import Refused, read_settings
 
 if TYPE_CHECKING:
     from source_server.built_in import BuiltIn
     from source_server.config import Settings
+    from source_server.detach import Started
     from source_server.server_home import Address
 
 _STOP_WITHIN_S = 90.0  #: the graces of all parts, and then some
@@ -88,7 +90,7 @@ def up(
     from source_server.built_in import BuiltIn, etc_of
     from source_server.detach import run_detached
     from source_server.event_log import log_events
-    from source_server.server_home import CannotStart
+    from source_server.server_home import CannotStart, ServerHome
     from source_server.stores.mongod_binary import MongodUnavailable
     from source_server.supervisor import StartFailed
 
@@ -97,23 +99,20 @@ def up(
         settings = replace(settings, beat_s=beat_seconds)
     addresses = _addresses(binds)
     mail_address = _addresses([mail])[0] if mail else None
+    if mail_address is not None:
+        certificate(settings)  # before anything runs: what takes the mail is a process of its own
     if processes and not allow:
         raise Refused("--processes needs --allow, which names the programs that they may run.")
     built_in = BuiltIn(containers=containers, image=image, processes=processes, allow=allow)
+    if not containers and ServerHome(settings.server_home).find_runner() is None:
+        _clear_left(settings.home)  # the launcher that would take it up again is not started
     if containers:
         _require_root()
         addresses, built_in = _with_bridge(addresses, built_in, settings.home)
     try:
         if detach:
             started = run_detached(settings, _foreground(addresses, beat_seconds, built_in, mail_address))
-            click.echo(f"The source server answers on {started.url} (pid {started.pid}, log {started.log}).")
-            click.echo("Stop it with: dockercomp-server down")
-            if containers:
-                etc = etc_of(settings.home)
-                click.echo(
-                    "Its client containers start once the sandbox's self-test has passed; see what it found:"
-                )
-                click.echo(f"  dockercomp-volunteer --etc {etc} self-test")
+            _say_started(started, etc=etc_of(settings.home) if containers else None)
         else:
             log_events()
             run_server(settings, addresses, built_in=built_in, mail=mail_address, when_ready=_announce)
@@ -121,16 +120,30 @@ def up(
         raise Refused(str(error)) from error
 
 
+def _say_started(started: Started, *, etc: Path | None) -> None:
+    """What runs, and what to do next; `etc`: of the launcher that runs its client containers."""
+    click.echo(f"The source server answers on {started.url} (pid {started.pid}, log {started.log}).")
+    click.echo("Stop it with: dockercomp-server down")
+    if etc is not None:
+        click.echo("Its client containers start once the sandbox's self-test has passed; see what it found:")
+        click.echo(f"  dockercomp-volunteer --etc {etc} self-test")
+
+
 @click.command(epilog="\b\nExample:\n  dockercomp-server down\n")
 def down() -> None:
-    """Stop the source server of this home (DOCKERCOMP_HOME), cleanly."""
+    """Stop the source server of this home (DOCKERCOMP_HOME), cleanly, its own client containers with it.
+
+    Of one that was killed it removes what its client containers left on this machine.
+    """
     from source_server.server_home import ServerHome
 
-    home = ServerHome(read_settings().server_home)
+    settings = read_settings()
+    home = ServerHome(settings.server_home)
     runner = home.find_runner()
     if runner is None:
         home.forget()
         click.echo(f"No source server runs in {home.path}.")
+        _clear_left(settings.home)
         return
     if runner.pid is None:
         raise Refused(
@@ -141,6 +154,7 @@ def down() -> None:
     if not _becomes_true(lambda: home.find_runner() is None, within_s=_STOP_WITHIN_S):
         raise Refused(f"The source server (pid {runner.pid}) has not stopped after {_STOP_WITHIN_S:g} s.")
     click.echo(f"The source server (pid {runner.pid}) is stopped.")
+    _clear_left(settings.home)
 
 
 @click.command(
@@ -204,6 +218,17 @@ def _addresses(binds: Sequence[str]) -> list[Address]:
     try:
         return [Address.parse(text) for text in binds] or [DEFAULT_ADDRESS]
     except BadAddress as error:
+        raise Refused(str(error)) from error
+
+
+def _clear_left(home: Path) -> None:
+    """Remove what the server's own client containers left when it was killed; raises Refused where that fails."""
+    from source_server.built_in import CannotClear, clear_left
+
+    try:
+        if said := clear_left(home):
+            click.echo(said)
+    except CannotClear as error:
         raise Refused(str(error)) from error
 
 

@@ -13,9 +13,8 @@ MOST_OWNERS = 1000  #: accounts that own the same blob
 MOST_FILES = 1000  #: of a job's inputs, of a chunk's, of an attempt's
 LEAST = 4096  #: bytes that each blob counts for its owner's quota, however small: its documents take room too
 ROUNDED = 1024 * 1024  #: what came of a container's upload counts in steps of so many bytes
-SHARES = (
-    10  #: of a quota: what one volunteer has under way for a task of the owner's takes at most one of them
-)
+#: Of a quota: what one volunteer has under way for a task of the owner's takes at most one of them.
+SHARES = 10
 DEFAULT_OUTPUT_MB = 1024  #: MiB of files of an attempt whose job does not say `disk_mb`
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from operator import add, mul, sub, truediv
 
 from source_server.domain.refusal import BadInput
 
+PROJECT = "calculators"  #: whose tasks compute what people type
+CHECKED = "calculations-checked-"  #: with which the ids of those begin whose answers are compared
 LONGEST = 60  #: letters of a number, as every calculator takes it
 LONGEST_TEXT = 200  #: letters of what is typed
 EXAMPLE = "Write two numbers and + - * or / between them, like 1.21 / -32.33."
@@ -18,6 +21,9 @@ EXAMPLE = "Write two numbers and + - * or / between them, like 1.21 / -32.33."
 _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _CALCULATION = re.compile(rf"[ \t]*({_NUMBER})[ \t]*([-+*/])[ \t]*({_NUMBER})[ \t]*")
 _LOOKALIKES = {"−": "-", "–": "-", "—": "-", "×": "*", "·": "*", "∙": "*", "÷": "/", ":": "/"}
+
+
+_OPERATORS: dict[str, Callable[[float, float], float]] = {"+": add, "-": sub, "*": mul, "/": truediv}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,16 @@ def parse(text: str) -> Calculation:
     for number in (left, right):
         _require_double(number)
     return Calculation(left=left, operator=operator, right=right)
+
+
+def has_no_answer(row: Mapping[str, object]) -> bool:
+    """Whether no double answers this row of a calculators' task: then every calculator says that its data is bad."""
+    try:
+        left, right = float(str(row["left"])), float(str(row["right"]))
+        operate = _OPERATORS[str(row["operator"])]
+    except (KeyError, ValueError):
+        return False
+    return (operate is truediv and right == 0) or not math.isfinite(operate(left, right))
 
 
 def _require_double(number: str) -> None:

@@ -105,9 +105,8 @@ class Chunk:
     wanted: int = 1  #: of those, still to hand out
     not_before: datetime | None = None
     input: str | None = None  #: JSON text; None where it was not read
-    rows: int | None = (
-        None  #: input rows, each with a line of the answer; None: one value for the whole chunk
-    )
+    #: Input rows, each with a line of the answer; None: one value for the whole chunk.
+    rows: int | None = None
     first_row: int = 0  #: number of the first of them within the task
     variant: str | None = None  #: the job's variant that it has to be computed in; None: any
     files: tuple[ChunkFile, ...] = ()  #: its own; those of the whole task are the job's inputs

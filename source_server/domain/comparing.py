@@ -32,7 +32,12 @@ class _Read:
 
 
 class Tolerance:
-    """Compares answers of one chunk; each is read once."""
+    """Compares answers of one chunk, each of which is read once.
+
+    They agree line by line: each a JSON value, or else byte for byte. Two numbers agree when they differ by at most
+    `absolute`, or by at most `relative` of the larger one. Numbers of any size are compared as decimals, never rounded
+    to floats. Text of more than MAX_COMPARED bytes agrees only with itself.
+    """
 
     def __init__(self, answers: Mapping[str, str], *, relative: float, absolute: float) -> None:
         """`answers`: texts by whatever names them."""
@@ -75,17 +80,6 @@ class Tolerance:
         except DecimalException:
             return None
         return _Read(tuple(form), numbers, within)
-
-
-def same_json(one: str, other: str, *, relative: float, absolute: float) -> bool:
-    """Whether two answers agree: line by line, each a JSON value, or else byte for byte.
-
-    Two numbers agree when they differ by at most `absolute`, or by at most `relative` of the larger one. Numbers of
-    any size are compared as decimals, never rounded to floats. Text that is not JSON, and text of more than
-    MAX_COMPARED bytes, agrees only with itself.
-    """
-    texts = {"one": one, "other": other}
-    return bool(Tolerance(texts, relative=relative, absolute=absolute).same("one", "other"))
 
 
 class _Numbers(dict[str, Decimal]):

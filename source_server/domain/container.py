@@ -42,16 +42,15 @@ class Container:
     resources: dict[str, float] = field(default_factory=dict)
     runtimes: tuple[str, ...] = ("process",)
     image: str | None = None
+    features: tuple[str, ...] = ()  #: what its client knows beyond the protocol's beginnings (see `features`)
     projects: tuple[str, ...] | None = None  #: those whose jobs the volunteer lets run here; None: all
-    shares: dict[str, float] = field(
-        default_factory=dict
-    )  #: the volunteer's weights by project; 1 unless named
+    #: The volunteer's weights by project; 1 unless named.
+    shares: dict[str, float] = field(default_factory=dict)
     self_test: str = "unknown"  #: of its sandbox, by its own word: passed, failed or unknown
     cannot: dict[str, str] = field(default_factory=dict)  #: image -> why its host does not take it
     beat: int = 0  #: number of the last beat within this life
-    held: dict[str, int] = field(
-        default_factory=dict
-    )  #: claim token -> chunks known under it, as of that beat
+    #: Claim token -> chunks known under it, as of that beat.
+    held: dict[str, int] = field(default_factory=dict)
     paused: bool = False
     trusted: bool = False  #: labelled so by the operator, or the server's own: it may run validators
     rate: float = 0.0  #: accepted results an hour, as of `rate_as_of`

@@ -49,9 +49,22 @@ def standing(task: Task, found: Mapping[str, Task]) -> Standing:
     return Standing(may=May.WAIT if waits else May.START, reasons=waits)
 
 
+def doubtful(task: Task, found: Mapping[str, Task]) -> tuple[str, ...]:
+    """Sentences for who hands the task in: that it will never start, or comes after what is not there (a slip?)."""
+    now = standing(task, found)
+    if now.may is May.NEVER:
+        return now.reasons
+    there = {name for name, one in found.items() if one.owner == task.owner and one.deleting is None}
+    return tuple(_not_there(name) for name in task.after_tasks if name not in there)
+
+
+def _not_there(name: str) -> str:
+    return f"It comes after the task {name}, which does not exist yet."
+
+
 def _waits_for(name: str, one: Task | None) -> str | None:
     if one is None:
-        return f"It comes after the task {name}, which does not exist yet."
+        return _not_there(name)
     if one.state is TaskState.WAITING:
         return f"It comes after the task {name}, which has not started."
     if one.state is TaskState.RUNNING:

@@ -74,9 +74,9 @@ def _is_kept(chunk: Chunk, taker: Taker, rule: Validation, crowd: Crowd) -> bool
     """Whether the next attempt is for those that are preferred: while there are any, and they can make it."""
     if taker.preferred:
         return False
-    # Under a quorum they may be too few for it: what none of them can give any more is for the others.
+    # Under a quorum they may be too few for it: what none of them can give, or may give, any more is for the others.
     return any(
-        one.preferred and (rule.quorum == 1 or _beside_the_others(chunk, one, rule, crowd) is None)
+        one.preferred and (rule.quorum == 1 or _quorum_bar(chunk, one, rule, crowd) is None)
         for one in crowd.takers
     )
 

@@ -55,6 +55,11 @@ def require_together(names: Iterable[str], *, taken: Sequence[str] = ()) -> None
         folders.update((folder.casefold(), folder) for folder in above)
 
 
+def could_match(pattern: str) -> bool:
+    """Whether any file of such a name fits the pattern; `/out/*.png` fits none, for names are relative."""
+    return "\\" not in pattern and all(part not in ("", ".", "..") for part in pattern.split("/"))
+
+
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns names this file, as a job's `outputs` do."""
     return fits(name, patterns)

@@ -45,7 +45,8 @@ def first_attempts_say(attempts: Sequence[Ended], fleet: Fleet) -> Finding | Non
     failed_on, failed_of = {one.host for one in alike}, {one.account for one in alike}
     widely = len(failed_on) > 1 or not fleet.hosts - failed_on
     if widely and (len(failed_of) > 1 or not fleet.accounts - failed_of):
-        return Finding(why=f"{count} of its first {len(window)} attempts failed alike: {signature}.")
+        alike_in = signature.rstrip(".")  # it may be a sentence of its own
+        return Finding(why=f"{count} of its first {len(window)} attempts failed alike: {alike_in}.")
     # Only one has failed so, though there are others: what did they say?
     told = any(one.host not in failed_on or one.account not in failed_of for one in attempts)
     return Finding() if told else None

@@ -49,9 +49,8 @@ class Job:
     action: tuple[str, ...]  #: the whole command line, with {field} placeholders; empty: the image's own
     own_command: bool = False  #: whether it is empty: lists of tasks on offer leave the action itself out
     image: str | None = None  #: the image's id or digest; None: any container
-    architecture: str | None = (
-        None  #: of that image, where the server knows it: the label `arch` that it needs
-    )
+    #: Of that image, where the server knows it: the label `arch` that it needs.
+    architecture: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 60.0
     requires: tuple[Requirement, ...] = ()  #: of a container's labels and resources
@@ -63,9 +62,8 @@ class Job:
     outputs: tuple[str, ...] = ()  #: patterns of names below /out whose files are kept; none: no file is
     result: ResultType = ResultType()
     variants: tuple[Variant, ...] = ()  #: each attempt is made in one of them; then there is no `image`
-    variant_field: str | None = (
-        None  #: the field of the row that names its variant; None: any of them, at random
-    )
+    #: The field of the row that names its variant; None: any of them, at random.
+    variant_field: str | None = None
 
     def in_variant(self, name: str) -> Job:
         """The job as it is executed in this variant; itself for a name that it does not know."""

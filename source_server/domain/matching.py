@@ -22,9 +22,8 @@ class Match:
 
     field: tuple[str, ...] = ()  #: names (of an object) and places (in a list, from 0) in a JSON answer
     has_equals: bool = False
-    equals: Scalar = (
-        None  #: text as it stands (blanks around it do not count), or a number, true, false, null
-    )
+    #: Text as it stands (blanks around it do not count), or a number, true, false, null.
+    equals: Scalar = None
     at_least: float | None = None
     at_most: float | None = None
 

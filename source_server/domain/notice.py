@@ -10,9 +10,8 @@ MOST_TARGETS = 5  #: addresses that a task tells
 #: Pauses after the first, second, ... failed try, in seconds; after the last of them it is given up.
 PAUSES_S = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800)
 MAILS_AN_HOUR = 30  #: of one account's tasks, whatever project they are in
-MAILS_TO_ONE_AN_HOUR = (
-    30  #: to one address, whoever's tasks they are about: the mail server is the operator's
-)
+#: To one address, whoever's tasks they are about: the mail server is the operator's.
+MAILS_TO_ONE_AN_HOUR = 30
 HOOKS_AN_HOUR = 600  #: of one account's tasks
 
 

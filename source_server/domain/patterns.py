@@ -6,6 +6,7 @@ at the top, `**/*.csv` one anywhere, `model/**` everything in a folder. Other ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 LONGEST = 1024  #: letters of a pattern
@@ -33,17 +34,24 @@ def _path_fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _part_fits(part: str, pattern: str) -> bool:
-    place = at = 0
-    star, resumed = -1, 0
-    while place < len(part):
-        if at < len(pattern) and pattern[at] == "*":
-            star, resumed = at, place
-            at += 1
-        elif at < len(pattern) and pattern[at] in ("?", part[place]):
-            place, at = place + 1, at + 1
-        elif star >= 0:
-            resumed += 1
-            place, at = resumed, star + 1
-        else:
+    """Each stretch between two stars is taken where it comes first: so none has to be looked for again."""
+    first, *others = pattern.split("*")
+    if not others:
+        return len(part) == len(first) and _found(part, first, 0, len(part)) == 0
+    *between, last = others
+    at, end = len(first), len(part) - len(last)
+    if at > end or _found(part, first, 0, at) != 0 or _found(part, last, end, len(part)) != end:
+        return False
+    for stretch in between:
+        if (begin := _found(part, stretch, at, end)) < 0:
             return False
-    return not pattern[at:].strip("*")
+        at = begin + len(stretch)
+    return True
+
+
+def _found(part: str, stretch: str, begin: int, end: int) -> int:
+    """Where it first stands between these places; -1: nowhere. By what is written in C: names and patterns are many."""
+    if "?" not in stretch:
+        return part.find(stretch, begin, end)
+    found = re.compile(re.escape(stretch).replace(r"\?", "."), re.DOTALL).search(part, begin, end)
+    return -1 if found is None else found.start()

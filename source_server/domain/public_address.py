@@ -27,19 +27,12 @@ _REFUSED = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved, broadcast
-        "::/96",  # unspecified, loopback, IPv4-compatible
-        "64:ff9b:1::/48",
-        "100::/64",
         "2001::/23",  # Teredo and other protocols' own
         "2001:db8::/32",
         "3fff::/20",
-        "5f00::/16",
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
     )
 )
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  #: all that was ever given out of IPv6
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -49,6 +42,8 @@ def may_call(address: Address, allowed: Sequence[Network] = ()) -> bool:
     inner = _inside(address)
     if any(inner.version == net.version and inner in net for net in allowed):
         return True
+    if isinstance(inner, ipaddress.IPv6Address) and inner not in _GLOBAL_UNICAST:
+        return False
     return not any(inner.version == net.version and inner in net for net in _REFUSED)
 
 

@@ -46,8 +46,17 @@ def _accounts_wanted(fleet: Fleet | None) -> int:
 
 def _data_is_bad(chunk: Chunk, fleet: Fleet | None) -> bool:
     """Exit 65 is final once a second host agrees, or at once when there is no other to ask."""
-    said = [failure for failure in chunk.failed if failure.bad_data]
-    hosts = {failure.host for failure in said}
+    hosts = {failure.host for failure in chunk.failed if failure.bad_data}
     if hosts and fleet is not None and fleet.hosts <= hosts:
         return True
-    return len(hosts) >= 2 and len({failure.account for failure in said}) >= _accounts_wanted(fleet)
+    return is_confirmed_bad(chunk, fleet)
+
+
+def is_confirmed_bad(chunk: Chunk, fleet: Fleet | None) -> bool:
+    """Whether a second host says as well that the data is bad, of another account where two are live.
+
+    Then nothing speaks against those who said it. That nobody else could be asked is no such proof.
+    """
+    said = [failure for failure in chunk.failed if failure.bad_data]
+    accounts = {failure.account for failure in said}
+    return len({failure.host for failure in said}) >= 2 and len(accounts) >= _accounts_wanted(fleet)

@@ -18,9 +18,8 @@ MOST_RECEIVERS = 100  #: of one project
 HANDLED_WITHIN = timedelta(seconds=30)  #: who handles an event and is silent for so long has died
 LONGEST_REST = timedelta(minutes=5)  #: between two tries at an event
 MOST_FAULTS = 10  #: failures of the server's own at one event, after which it is set aside
-MOST_TAKES = (
-    5  #: times in a row that it was taken in hand and nothing was heard of it again: who did so has died
-)
+#: Times in a row that it was taken in hand and nothing was heard of it again: who did so has died.
+MOST_TAKES = 5
 
 KEPT_DONE = timedelta(days=90)  #: how long an event is remembered, so that its repetition is known as one
 KEPT_REFUSED = timedelta(days=90)  #: how long one that was refused can still be handled again

@@ -315,12 +315,18 @@ def _at(whole: Any, reference: str) -> Any:
         raise BadSchema(
             f"the schema's $ref {_quoted(reference)} must name a part of itself, like '#/$defs/point'"
         )
+    if "%" in reference:
+        # To those who hold answers to it, `%61` is `a`: it would be another part than the one that is weighed here.
+        raise BadSchema(f"the schema's $ref {_quoted(reference)} has a '%': give the part a plain name")
     found = whole
     for part in reference.removeprefix("#").split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping) and isinstance(found.get("$id"), str):
+            # What is below it would be named from there on.
+            raise BadSchema("the schema has '$id', which is not taken here")
         if isinstance(found, Mapping) and name in found:
             found = found[name]
-        elif isinstance(found, list) and name.isdigit() and int(name[:9]) < len(found):
+        elif isinstance(found, list) and re.fullmatch("[0-9]{1,9}", name) and int(name) < len(found):
             found = found[int(name)]
         else:
             raise BadSchema(f"the schema's $ref {_quoted(reference)} names nothing in it")

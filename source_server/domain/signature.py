@@ -19,6 +19,7 @@ OTHERS = "other failures"
 DISAGREEMENT = "disagreement: no quorum"  #: of chunks whose candidates, all that were allowed, do not agree
 
 FULL_TAILS = 100  #: errors of one signature that keep all of their stderr's tail
+FULL_TAIL = 8 * 1024  #: bytes of what these said, on stdout and on stderr
 SHORT_TAIL = 1024  #: bytes that the others keep
 
 _LONGEST = 200  #: letters of the text behind kind and exit
@@ -51,9 +52,9 @@ def signature(attempt: Attempt, chunk_input: str | None = None) -> str:
     return _printable(f"{attempt.outcome.value}, {how}: {said[:_LONGEST]}")
 
 
-def shortened(tail: str) -> str:
-    """The end of a stderr's tail, as errors keep it that are not among the first of their signature."""
-    return tail.encode()[-SHORT_TAIL:].decode(errors="ignore")
+def kept(said: str, *, whole: bool) -> str:
+    """The end of what a program said, as errors keep it; `whole` for the first ones of their signature."""
+    return said.encode()[-FULL_TAIL if whole else -SHORT_TAIL :].decode(errors="ignore")
 
 
 def _last(lines: Iterable[str]) -> str:

@@ -16,12 +16,14 @@ from typing import Any, NoReturn
 from source_server.domain.refusal import BadInput
 
 MAX_INPUT = 64 * 1024  #: bytes of a chunk's input that lies in the chunk itself; a larger one is a blob
-MAX_LARGE_INPUT = (
-    2 * 1024 * 1024
-)  #: bytes of any chunk's input; what is larger is for files (a job's `inputs`)
+#: Bytes of any chunk's input; what is larger is for files (a job's `inputs`).
+MAX_LARGE_INPUT = 2 * 1024 * 1024
 MAX_LINE = 1024 * 1024  #: bytes of a line of an upload
 MAX_FIELDS = 1000  #: field names of a task
 MAX_NAMES = 1024 * 1024  #: bytes of all its field names
+SHOWN_NAMES = 8  #: of the fields that a row has, in a sentence
+
+csv.field_size_limit(MAX_LINE)  # of the process: a value may be as long as a line, and a line is bounded here
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def csv_rows(lines: Lines) -> Iterator[Row]:
         try:
             values = next(reader, None)
         except csv.Error as error:
-            raise BadInput(f"Line {begins}: {error}.") from error
+            raise BadInput(f"Line {begins}: {_said(error)}.") from error
         if values is None:
             return
         if not values:
@@ -123,8 +125,8 @@ def cut(
         lacking = sorted(needed - set(row.names))
         if lacking:
             raise BadInput(
-                f"Line {row.line} has no field {lacking[0]!r}, which the action asks for "
-                "(braces that mean themselves are written {{ and }})."
+                f"Line {row.line} has no field {lacking[0]!r}, which the action or an input asks for: it has "
+                f"{_named(row.names)} (braces that mean themselves are written {{{{ and }}}})."
             )
         if bytes_per_chunk is not None:
             weight = len(row.text.encode("utf-8", "surrogatepass")) + len(", ")
@@ -160,6 +162,17 @@ def _cut(n: int, held: list[Row], first: int, rows_per_chunk: int) -> Cut:
             "rows_per_chunk, or files (the job's inputs) for what is so large."
         )
     return Cut(n, text, rows, first, held[0].line)
+
+
+def _said(error: csv.Error) -> str:
+    if str(error) == "unexpected end of data":
+        return "a quote opens there, and nothing closes it"
+    return str(error)
+
+
+def _named(names: tuple[str, ...]) -> str:
+    shown = ", ".join(repr(name[:40]) for name in names[:SHOWN_NAMES])
+    return f"{shown} and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else shown
 
 
 def _header(values: list[str]) -> tuple[str, ...]:

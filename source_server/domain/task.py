@@ -8,6 +8,7 @@ from enum import Enum
 
 from source_server.domain.appending import Appending
 from source_server.domain.container import Container
+from source_server.domain.features import IN_WORDS, Feature, asked
 from source_server.domain.job import Job
 from source_server.domain.limits import Limits
 from source_server.domain.notice import Target
@@ -82,9 +83,8 @@ class Task:
     origin: str | None = None  #: the receiver that made it; None: a scientist
     limits: Limits | None = None  #: how far it may go
     counted: bool = False  #: its attempts are counted for its limits; fixed when it starts
-    ends_as: TaskOutcome | None = (
-        None  #: the gate of its limits: no more is handed out, and this is its outcome
-    )
+    #: The gate of its limits: no more is handed out, and this is its outcome.
+    ends_as: TaskOutcome | None = None
     ended_why: str | None = None  #: goes with it, as a sentence
     notify: tuple[Target, ...] = ()  #: who is told when it is complete, or pauses itself
     told: bool = True  #: whether the messages about its last event are in the outbox
@@ -93,17 +93,16 @@ class Task:
     rounds: int = 0  #: rounds begun so far
     cancelled: bool = False  #: the gate: closed before any chunk is swept
     cancelled_why: str | None = None  #: set when the task was cancelled by itself
-    deleting: datetime | None = (
-        None  #: it is being deleted, and nobody's any more; when something of it last went
-    )
+    #: It is being deleted, and nobody's any more; when something of it last went.
+    deleting: datetime | None = None
     sealed: bool = False  #: the upload is complete, no further chunk will come
     fields: tuple[str, ...] = ()  #: names of the input's fields, in their order
     upload: Upload | None = None
+    large_inputs: bool = False  #: some chunk's input is a file, as it is too large to be told
     started: datetime | None = None
     ended: datetime | None = None
-    dealt: bool = (
-        False  #: a deal of it has ended: in an assigned-only project, what comes back is dealt again
-    )
+    #: A deal of it has ended: in an assigned-only project, what comes back is dealt again.
+    dealt: bool = False
 
     @property
     def claimable(self) -> bool:
@@ -131,9 +130,22 @@ def lacks(task: Task, container: Container) -> list[Lack]:
         found.append(_leave(task.project, container))
     if task.validates is not None and not container.trusted:
         found.append(Lack(needs="the operator's label trusted"))
+    found += _too_old_for(task, container)
     if not task.job.variants:
         return [*found, *job_lacks(task.job, container)]
     return [*found, *min((job_lacks(one, container) for one in _each_variant(task.job)), key=len)]
+
+
+def _too_old_for(task: Task, container: Container) -> list[Lack]:
+    """What the container's client does not know; a reaction always has the table of results as a file."""
+    needed = dict.fromkeys(asked(task.job))
+    if task.large_inputs or task.reacts_to is not None:
+        needed[Feature.FILES] = None
+    return [
+        Lack(needs=IN_WORDS[one], why="its client is too old for that; update it")
+        for one in needed
+        if one.value not in container.features
+    ]
 
 
 def runnable_variants(job: Job, container: Container) -> tuple[str, ...]:

@@ -33,11 +33,6 @@ def silent_since(now: datetime, *, beat_s: float) -> datetime:
     return now - timedelta(seconds=MISSED_BEATS * beat_s)
 
 
-def is_silent(last_seen: datetime, *, now: datetime, beat_s: float) -> bool:
-    """Whether a container has missed its beats and must be purged."""
-    return last_seen < silent_since(now, beat_s=beat_s)
-
-
 def instant(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC with milliseconds."""
     if moment is None:

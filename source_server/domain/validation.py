@@ -41,6 +41,7 @@ class Validation:
     distinct: Distinct = Distinct.ACCOUNT
     same: Same = Same.ANY
     comparison: Comparison = Comparison.EXACT
+    with_files: bool = False  #: the project's own command gets the files, and is not only told of them
     relative: float = 0.0  #: tolerance as a share of the larger number
     absolute: float = 0.0  #: tolerance as a difference
     adaptive: bool = False  #: a host with a long record of agreement needs no second opinion but at random

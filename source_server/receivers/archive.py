@@ -8,17 +8,17 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from source_server.domain.file_names import BadName, checked_name, matches
 from source_server.domain.refusal import BadInput, TooLarge
 from source_server.receivers.unpack import PIECE, Count, Unpacked
 
 MOST_MEMBERS = 100_000  #: entries of an archive, folders too, whether they match or not
-MOST_UNPACKED = (
-    20 * 1024**3
-)  #: bytes that it unfolds to, those of files that are passed over too, as they come
+#: Bytes that it unfolds to, those of files that are passed over too, as they come.
+MOST_UNPACKED = 20 * 1024**3
 MOST_HEADER = 128 * 1024  #: bytes of a tar's header: a long name, or what an extended one says
+LONGEST_WORD = 4096  #: bytes of one thing that an extended header says
 MOST_WORDS = 100  #: that a tar says once for all files
 MOST_DIRECTORY = 16 * 1024 * 1024  #: bytes of a zip's directory
 ENDINGS = {
@@ -63,10 +63,46 @@ class _Header(tarfile.TarInfo):
             self._refuse_holes()
         return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
 
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        stream: Any = archive.fileobj
+        said = stream.read(self._block(self.size))[: self.size]  # type: ignore[attr-defined]
+        archive.fileobj = _ReadAhead(archive, b"".join(_words(said)) + bytes(tarfile.BLOCKSIZE))  # type: ignore[assignment]
+        return super()._proc_pax(archive)  # type: ignore[misc,no-any-return]
+
     def _refuse_holes(self, *_: object) -> None:
         raise BadInput("The archive has a file with holes: make it without --sparse.")
 
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_holes
+
+
+class _ReadAhead:
+    """What is left of an extended header; once it has been read, the archive goes on where it was."""
+
+    def __init__(self, archive: tarfile.TarFile, said: bytes) -> None:
+        self._archive, self._stream, self._said = archive, archive.fileobj, said
+
+    def read(self, size: int) -> bytes:
+        self._archive.fileobj = self._stream
+        return self._said
+
+
+def _words(said: bytes) -> Iterator[bytes]:
+    """The records `LENGTH NAME=VALUE` of an extended header that mean something here.
+
+    Of others, and of long ones, tarfile's patterns may take the square of their length: a minute for a single header.
+    """
+    at = 0
+    while at < len(said):
+        length, blank, _ = said[at : at + 8].partition(b" ")
+        record = said[at : at + int(length)] if blank and length.isdigit() else b""
+        if not record.endswith(b"\n") or len(record) != int(length):
+            raise BadInput("The archive has an extended header that cannot be read.")
+        at += len(record)
+        name = record[len(length) + 1 :].partition(b"=")[0]
+        if name in (b"path", b"size", b"hdrcharset") or name.startswith(b"GNU.sparse."):
+            if len(record) > LONGEST_WORD:
+                raise BadInput("The archive has a name that is longer than any may be.")
+            yield record
 
 
 class _Cautious:

@@ -16,7 +16,7 @@ from source_server.receivers.plug import template_body
 from source_server.services.accounts.people import People
 from source_server.services.tasks.tasks import Tasks
 from source_server.services.tasks.upload import ReceiveUpload
-from source_server.web.wish import wish
+from source_server.web.bodies.task_wish import wish
 
 log = logging.getLogger(__name__)
 

@@ -131,6 +131,7 @@ class Git:
             "GIT_SSH_COMMAND": _SSH,
             "GIT_SSH_VARIANT": "ssh",
             "GIT_LFS_SKIP_SMUDGE": "1",
+            "GIT_NO_LAZY_FETCH": "1",  # a repository must not name a command that brings what it lacks
         }
 
 

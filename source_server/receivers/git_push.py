@@ -26,13 +26,14 @@ from source_server.receivers.plug import Plug, require_signature
 from source_server.services.accounts.people import People
 from source_server.services.files.blobs import Blobs
 from source_server.web import wire
-from source_server.web.job_file import NAME, JobFile, read_job_file, task_body
-from source_server.web.job_rows import kind_of, lines_of
+from source_server.web.job_files.job_file import NAME, JobFile, read_job_file, task_body
+from source_server.web.job_files.rows import kind_of, lines_of
+from source_server.web.job_files.yaml_text import MOST_BYTES
 from source_server.web.wire import matching
-from source_server.web.yaml_text import MOST_BYTES
 
 COMMIT_VARIABLE = "GIT_COMMIT"  #: in the environment of a pushed task's jobs
 LONGEST_ID = 48
+MOST_PUSH = 26 * 1024 * 1024  #: GitHub sends up to 25 MB
 IN_MEMORY = 4 * 1024 * 1024
 _BRANCH = "refs/heads/"
 _REF = re.compile(r"refs/[^\x00-\x20\x7f~^:?*\[\\]{1,250}")
@@ -80,6 +81,7 @@ class GitPush(Plug[GitPushSettings]):
 
     name = "git"
     slow = True
+    most_bytes = MOST_PUSH
     settings_model = GitPushSettings
 
     def __init__(self, fill: Fill, people: People, blobs: Blobs, git: GitSettings) -> None:
@@ -134,9 +136,8 @@ class GitPush(Plug[GitPushSettings]):
             files = {path: self._stored(tree, path, owner) for path in file.paths if path != file.data_file}
             whole = self._stored_tree(tree, owner) if file.tree else None
             body = task_body(file, files=files, tree=whole, env={COMMIT_VARIABLE: commit})
-            body.setdefault(
-                "name", f"{settings.repository.rstrip('/').rpartition('/')[2]} {commit[:12]}"[:200]
-            )
+            repository = settings.repository.rstrip("/").rpartition("/")[2].removesuffix(".git")
+            body.setdefault("name", f"{repository} {commit[:12]}"[:200])
             data = None if file.data_file is None else opened.enter_context(_copied(tree, file.data_file))
             task_id = (settings.prefix + commit)[:LONGEST_ID]
             apart = f"{commit[: LONGEST_ID - 8]}-{receiver.id[:7]}"

@@ -24,8 +24,9 @@ from source_server.receivers.plug import (
 from source_server.services.accounts.people import People
 from source_server.services.tasks.append import MOST_BYTES, MOST_ROWS, Append
 from source_server.services.tasks.tasks import Tasks
-from source_server.web import wire, wishes
-from source_server.web.job_body import job
+from source_server.web import wire
+from source_server.web.bodies import wishes
+from source_server.web.bodies.job import job
 
 JSONL = "application/jsonl"
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import email.utils
 import io
+import itertools
 import logging
 import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email import message_from_bytes
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.message import Message
+from email.policy import Compat32, Policy
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -24,16 +28,23 @@ from source_server.receivers.fill import Data, Fill
 from source_server.receivers.http import JSONL
 from source_server.receivers.plug import Plug, Template, template_body
 from source_server.web import wire
-from source_server.web.job_body import job
-from source_server.web.job_file import NAME, read_job_file, task_body
-from source_server.web.job_rows import kind_of, lines_of
+from source_server.web.bodies.job import job
+from source_server.web.job_files.job_file import NAME, read_job_file, task_body
+from source_server.web.job_files.rows import kind_of, lines_of
 
 log = logging.getLogger(__name__)
 
 CSV = "text/csv"
 TABLES = {".csv": CSV, ".jsonl": JSONL}
 READERS = {CSV: csv_rows, JSONL: jsonl_rows}
+LONGEST_NAME = 2000  #: letters of a file's name that is decoded
+REPLIES = (
+    "auto-replied",
+    "auto-notified",
+)  #: of RFC 3834; `auto-generated` may well be a program that sends work
 MOST_PARTS = 100  #: of a message: one within the other costs its reader the square of them
+LONGEST_HEADER = 2000  #: letters of a header that says who sends, or what is in a part
+_PIECE = re.compile(r"ATT\d+\.(txt|html?)")  #: of a text that a mail server took apart: nobody attached it
 _ADDRESS = re.compile(r"run\+([A-Za-z2-7]{32})@\S*")
 _SENDER = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{0,64}@[A-Za-z0-9.-]{1,255}"
 
@@ -88,10 +99,14 @@ class Mail(Plug[MailSettings]):
         template, data = self._wanted(receiver, job_file, table)
         return self._fill(receiver, template, task_id(receiver.id, event.key), data)
 
-    def read_message(self, receiver: Receiver, raw: bytes) -> Offer:
-        """What a message to this receiver brings; raises a Refusal whose sentence its sender is to read."""
+    def read_message(self, receiver: Receiver, raw: bytes, *, sent_by: str) -> Offer:
+        """What a message to this receiver brings; raises a Refusal whose sentence its sender is to read.
+
+        `sent_by` is the envelope's sender, to whom mail servers report; empty for reports themselves.
+        """
         try:
             message = _parsed(raw)
+            _require_meant(message, sent_by)
             key = _message_id(message)
             sender = self._require_sender(receiver, message)
             job_file, table = _attached(message)
@@ -174,7 +189,34 @@ def require_fitting_table(template: Mapping[str, Any], data: Data) -> None:
 def _parsed(raw: bytes) -> Message:
     if raw.lower().count(b"boundary") > MOST_PARTS:
         raise BadInput(f"The message has more than {MOST_PARTS} parts.")
-    return message_from_bytes(raw)
+    parts = itertools.count()
+
+    def part(policy: Policy) -> Message:
+        if next(parts) > MOST_PARTS:
+            raise BadInput(f"The message has more than {MOST_PARTS} parts.")
+        return Message(policy)
+
+    return message_from_bytes(raw, policy=_Cautious(message_factory=part))
+
+
+class _Cautious(Compat32):
+    """Reads headers as ever, but no long ones: of some the library needs the square of their length."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        if name.lower().startswith(("content-", "from")) and len(value) > LONGEST_HEADER:
+            raise BadInput(f"The message's header {name[:50]!r} has more than {LONGEST_HEADER} letters.")
+        return name, value
+
+
+def _require_meant(message: Message, sent_by: str) -> None:
+    """Raises NotAllowed for what no person and no program of theirs meant as work: reports, and automatic replies.
+
+    A report brings the message that it is about along, with its attachments: it would be taken for that once more.
+    """
+    said = str(message.get("auto-submitted", "no")).partition(";")[0].strip().lower()
+    if not sent_by or said in REPLIES or message.get_content_type() == "multipart/report":
+        raise NotAllowed("Automatic replies and reports of mail servers are not taken for work.")
 
 
 def _message_id(message: Message) -> str:
@@ -205,15 +247,27 @@ def _attachment(part: Message) -> Attachment | None:
     """The file in a part; None for texts, pictures within them, and signatures."""
     if part.is_multipart():
         return None
-    name, attached = part.get_filename(), part.get_content_disposition() == "attachment"
+    name, attached = _decoded(part.get_filename()), part.get_content_disposition() == "attachment"
     if part.get_content_type() in ("application/pgp-signature", "application/pkcs7-signature"):
         return None
     if not attached and (name is None or part.get_content_maintype() == "image"):
+        return None
+    if part.get_content_maintype() == "text" and _PIECE.fullmatch(name or ""):
         return None
     content = part.get_payload(decode=True)
     if not isinstance(content, bytes):
         raise BadInput("An attachment cannot be decoded.")
     return Attachment(_file_name(name or "without a name"), _in_utf8(part, content))
+
+
+def _decoded(name: str | None) -> str | None:
+    """A file's name in words, where a mail program wrote it as an encoded word (RFC 2047), as many do."""
+    if name is None or "=?" not in name or len(name) > LONGEST_NAME:
+        return name
+    try:
+        return str(make_header(decode_header(name)))
+    except (ValueError, LookupError, HeaderParseError):
+        return name
 
 
 def _file_name(name: str) -> str:

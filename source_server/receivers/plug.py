@@ -19,8 +19,9 @@ from source_server.domain.account import key_hash
 from source_server.domain.receiver import Arrival, Event, Offer, Receiver
 from source_server.domain.refusal import BadInput, Refusal, UnknownKey
 from source_server.domain.wish import require_sound
-from source_server.web import wire, wishes
-from source_server.web.wish import wish
+from source_server.web import wire
+from source_server.web.bodies import wishes
+from source_server.web.bodies.task_wish import wish
 
 SIGNATURE = "x-hub-signature-256"  #: the header in which GitHub and others send `sha256=HEX`
 
@@ -62,6 +63,7 @@ class Plug(Generic[Settings]):
     slow: bool = False
     timed: bool = False
     streams: bool = False
+    most_bytes: int = wire.MAX_BODY
     settings_model: type[Settings]
 
     def read(self, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from source_server.receivers.plug import Plug, Template, require_bearer, sentenc
 from source_server.services.accounts.people import People
 from source_server.services.files.blobs import Blobs
 from source_server.web import wire
-from source_server.web.wish import wish
+from source_server.web.bodies.task_wish import wish
 
 TABLES = {".csv": "text/csv", ".jsonl": JSONL, ".parquet": "application/vnd.apache.parquet"}
 TYPES = {**{kind: kind for kind in TABLES.values()}, "application/zip": "zip", "application/x-tar": "tar"}

@@ -62,6 +62,10 @@ class Appends:
         guard = {"_id": task_id, "appending.key": new.key, "appending.n": new.n}
         self._gate.update_one(guard, {"$set": change})
 
+    def confirm_closed(self, task_id: str) -> bool:
+        """Whether a majority has it that the task takes nothing more."""
+        return self._gate.confirm({"_id": task_id, "open_ended": False})
+
     def close(self, task_id: str) -> bool:
         """Take nothing more; False while something is being added, or when the task is not open."""
         guard = {"_id": task_id, "open_ended": True, "appending": None}

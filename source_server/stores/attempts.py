@@ -24,9 +24,8 @@ from source_server.stores.gate import Document, Gate
 
 DIFFERENT_RESULTS = 2  #: most different results kept of one container for one run of a chunk
 DIFFERENT_ERRORS = 2  #: and errors for one lease
-STDERR_KEPT = (
-    1024  #: letters that are kept of what a good attempt wrote to stderr; of a failed one there is more
-)
+#: Letters that are kept of what a good attempt wrote to stderr; of a failed one there is more.
+STDERR_KEPT = 1024
 
 
 @dataclass(frozen=True, kw_only=True)

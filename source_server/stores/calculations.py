@@ -54,6 +54,10 @@ class Calculations:
         found = self._gate.find_one({"account": account, "key": key})
         return None if found is None else _asked(found)
 
+    def confirm(self, asked: Asked) -> bool:
+        """Whether a majority has it that this calculation is that row of that task."""
+        return self._gate.confirm({"_id": asked.id, "task": asked.task, "n": asked.n})
+
     def handed_over(self, asked_id: str, task: str, n: int) -> None:
         """It is that task's row n."""
         change = {"$set": {"task": task, "n": n}, "$unset": {"unsent": ""}}

@@ -23,6 +23,7 @@ from source_server.stores.gate import Document, Gate
 log = logging.getLogger(__name__)
 
 LEASED_CHUNKS = {"leases.until": {"$exists": True}}
+MARKS = 4  #: batches of deals that a chunk remembers
 
 
 class Chunks:
@@ -79,6 +80,26 @@ class Chunks:
             return set()
         found = self._gate.find({"_id": {"$in": list(fresh)}}, {"rev": 1})
         return {document["_id"] for document in found if document["rev"] == fresh[document["_id"]]}
+
+    def deal(self, changes: Sequence[tuple[Chunk, Chunk]], mark: str) -> int:
+        """Write each (as read, as assigned) pair unless the chunk has moved on; how many were written.
+
+        The mark stays with the chunk, whoever claims it in the next moment: `dealt_under` finds it.
+        """
+        noted = {"$push": {"dealt_by": {"$each": [mark], "$slice": -MARKS}}}
+        updates = [
+            (
+                {"_id": old.id, "rev": old.rev},
+                {"$set": {**difference(old, new), "rev": secrets.randbits(62)}, **noted},
+            )
+            for old, new in changes
+        ]
+        return self._gate.guarded(updates)
+
+    def dealt_under(self, ids: Iterable[str], mark: str) -> set[str]:
+        """Which of these chunks were dealt under this mark, whatever has become of them since."""
+        found = self._gate.find({"_id": {"$in": list(ids)}, "dealt_by": mark}, {"_id": 1})
+        return {document["_id"] for document in found}
 
     def dealt(self, tasks: Sequence[str], holder: Holder, *, limit: int) -> list[Chunk]:
         """Ready chunks of these tasks that were assigned to this container's life."""
@@ -163,9 +184,9 @@ class Chunks:
         return list({one["_id"]: None for one in found})
 
     def open(self, task: str, *, limit: int) -> list[Chunk]:
-        """Some chunks of the task that are neither done, quarantined nor cancelled."""
+        """Some chunks of the task that a majority has as neither done, quarantined nor cancelled."""
         query = {"task": task, "state": {"$in": [state.value for state in OPEN_STATES]}}
-        return [read_chunk(document) for document in self._gate.find(query, NO_INPUT, limit=limit)]
+        return [read_chunk(one) for one in self._gate.find(query, NO_INPUT, limit=limit, majority=True)]
 
     def any_in(self, task: str, upload: str, states: Sequence[ChunkState]) -> bool:
         """Whether a majority's view of the task has a chunk in one of these states, of that upload attempt."""
@@ -248,18 +269,22 @@ class Chunks:
         change = {"$set": {"assigned": None, "rev": secrets.randbits(62)}}
         return self._gate.update_many({"_id": {"$in": ids}, **held}, change) if ids else 0
 
-    def remove_upload(self, task: str, attempt: str) -> int:
-        """Delete the chunks that this upload attempt brought, and no other's."""
-        return self._remove({"task": task, "upload": attempt})
+    def remove_upload(self, task: str, attempt: str, *, most: int | None = None) -> int:
+        """Delete the chunks that this upload attempt brought, `most` at most, and no other's; how many it were."""
+        return self._remove({"task": task, "upload": attempt}, most)
 
     def remove_other_uploads(self, task: str, attempt: str) -> int:
         """Delete the task's chunks but those of this upload attempt."""
         return self._remove({"task": task, "upload": {"$ne": attempt}})
 
-    def _remove(self, query: Document) -> int:
+    def _remove(self, query: Document, most: int | None = None) -> int:
         # In batches: one delete of a million documents takes longer than a socket waits.
         removed = 0
-        while ids := [one["_id"] for one in self._gate.find(query, {"_id": 1}, limit=5000)]:
+        while most is None or removed < most:
+            size = 5000 if most is None else min(5000, most - removed)
+            ids = [one["_id"] for one in self._gate.find(query, {"_id": 1}, limit=size)]
+            if not ids:
+                break
             removed += self._gate.delete_many({**query, "_id": {"$in": ids}})
         return removed
 

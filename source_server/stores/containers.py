@@ -128,6 +128,7 @@ def _document(container: Container) -> Document:
     for name in PAIRS:
         document[name] = [[key, value] for key, value in document[name].items()]
     document["runtimes"] = list(container.runtimes)
+    document["features"] = list(container.features)
     document["projects"] = None if container.projects is None else list(container.projects)
     return document
 
@@ -138,6 +139,7 @@ def _container(document: Document) -> Container:
     known["trusted"] = known.get("trusted", False) or known["account"] == BUILT_IN
     known["state"] = ContainerState(known["state"])
     known["runtimes"] = tuple(known["runtimes"])
+    known["features"] = tuple(known.get("features", ()))
     known["projects"] = None if known.get("projects") is None else tuple(known["projects"])
     for name in PAIRS:
         known[name] = dict(known.get(name, ()))

@@ -29,6 +29,7 @@ from source_server.stores.limited import Limited
 from source_server.stores.meta import SCHEMA, Meta, SchemaUnknown
 from source_server.stores.outbox import Outbox, WebhookKeys
 from source_server.stores.paces import Paces
+from source_server.stores.projects import Projects
 from source_server.stores.reactions import Reactions
 from source_server.stores.receivers import Receivers
 from source_server.stores.references import References
@@ -38,7 +39,7 @@ from source_server.stores.set_aside import SetAside
 from source_server.stores.sweeps import Sweeps
 from source_server.stores.tallies import Tallies
 from source_server.stores.task_lists import TaskLists
-from source_server.stores.tasks import Projects, Tasks
+from source_server.stores.tasks import Tasks
 from source_server.stores.unfinished import Unfinished
 from source_server.stores.windows import Windows
 

@@ -29,9 +29,8 @@ class Deal:
     after: float = -1.0  #: of the next one, the chunks up to this `r`
     plan: Plan = ()  #: what is about to be written
     dealt: Mapping[str, int] = field(default_factory=dict)  #: container -> chunks dealt to it so far
-    held: Mapping[str, int] = field(
-        default_factory=dict
-    )  #: life -> chunks held when counted, and dealt since
+    #: Life -> chunks held when counted, and dealt since.
+    held: Mapping[str, int] = field(default_factory=dict)
     counted: datetime | None = None  #: when `held` was last read from the chunks
     hand: str | None = None  #: the process that carries it out; None: whoever comes
     touched: datetime | None = None  #: when that one last wrote

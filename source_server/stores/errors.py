@@ -14,8 +14,6 @@ from source_server.domain.signature import DISAGREEMENT
 from source_server.stores.attempts import Attempts, shared_fields
 from source_server.stores.gate import Document
 
-STDOUT_TAIL = 1024  #: letters that are kept of what a failed attempt had written
-
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -134,6 +132,14 @@ def _key(row: Document) -> tuple[str, str]:
     return row["_id"]["task"], row["_id"]["signature"]
 
 
+@dataclass(frozen=True)
+class Said:
+    """The ends of what a failed program said."""
+
+    stdout: str
+    stderr: str
+
+
 def error_document(
     attempt: Attempt,
     origin: Origin,
@@ -141,15 +147,15 @@ def error_document(
     now: datetime,
     *,
     signature: str,
-    stderr_tail: str,
+    said: Said,
 ) -> Document:
     """What is stored of a failure."""
     return {
         **shared_fields(attempt, origin, chunk, now),
         "outcome": attempt.outcome.value,
         "signature": signature,
-        "stderr_tail": stderr_tail,
-        "stdout_tail": attempt.stdout[-STDOUT_TAIL:],
+        "stderr_tail": said.stderr,
+        "stdout_tail": said.stdout,
         "duration_s": _duration_s(chunk, origin, attempt.token, now),
     }
 
@@ -162,12 +168,17 @@ def _duration_s(chunk: Chunk, origin: Origin, token: str, now: datetime) -> floa
     return None
 
 
-def disagreement_document(chunk: Chunk, now: datetime) -> Document:
-    """The error of a chunk whose candidates, all that were allowed, do not agree; they stay with the chunk."""
+def disagreement_document(chunk: Chunk, now: datetime, *, compared: bool = True) -> Document:
+    """The error of a chunk whose candidates, all that were allowed, do not agree; they stay with the chunk.
+
+    `compared`: False where the validator that should have compared them has failed for good.
+    """
     results = [candidate.result for candidate in chunk.candidates]
     named = hashlib.sha256("\n".join((chunk.id, str(chunk.run), *results)).encode()).hexdigest()[:40]
     answers = len({candidate.digest for candidate in chunk.candidates})
     sentence = f"{len(results)} results with {answers} different answers do not agree."
+    if not compared:
+        sentence = f"{len(results)} results could not be compared: the project's validator failed each time."
     return {
         "_id": named,
         "chunk": chunk.id,

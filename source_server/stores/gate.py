@@ -125,6 +125,14 @@ class Gate:
             outcome = self._for_writing(quick).update_one(query, change, upsert=upsert)
         return outcome.matched_count > 0 or outcome.upserted_id is not None
 
+    def confirm(self, query: Filter) -> bool:
+        """Whether a document is as this says, and a majority has it so afterwards; nothing is changed.
+
+        For what was asked for before and is done already: what the primary alone has, a failover could still take away.
+        """
+        # A write that changes nothing is acknowledged like any other: once a majority has all that came before it.
+        return self.update_one(query, {"$setOnInsert": {"confirmed": True}})
+
     def update_many(self, query: Filter, change: Any, *, quick: bool = False) -> int:
         """Change all that match; the number changed."""
         with translated():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from pymongo.database import Database
 
-from source_server.domain.trust import SLOT_MOST, SLOT_START, HostRecord
+from source_server.domain.trust import HOST_LEAST, SLOT_MOST, SLOT_START, HostRecord
 from source_server.stores.gate import Document, Gate
 
+REMEMBERED = 64  #: errors whose cost a host's record has
+
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_HALVED: Document = {"$ifNull": ["$halved", []]}
 
 
 class Hosts:
@@ -56,10 +59,32 @@ class Hosts:
         change = {"limit": {"$min": [limit, SLOT_MOST * slots]}, "blamed": 0}
         self._change(account, host, [{"$set": change}])
 
-    def halve(self, account: str, host: str, slots: int) -> None:
-        """An attempt failed, expired or came back: the host may hold half as many."""
-        limit = {"$multiply": [{"$ifNull": ["$limit", SLOT_START * slots]}, 0.5]}
-        self._change(account, host, [{"$set": {"limit": {"$max": [limit, 1.0]}}}])
+    def halve(self, account: str, host: str, slots: int, errors: Sequence[str] = ()) -> None:
+        """An attempt failed, expired or came back: the host may hold half as many.
+
+        What that costs is noted for these errors, in equal parts: `restore` gives it back.
+        """
+        before: Document = {"$ifNull": ["$limit", SLOT_START * slots]}
+        after = {"$max": [{"$multiply": [before, 0.5]}, HOST_LEAST]}
+        change: Document = {"limit": after}
+        if errors:
+            cost = {"$divide": [{"$subtract": [before, after]}, len(errors)]}
+            noted = [{"error": {"$literal": one}, "cost": cost} for one in errors]
+            longer = {"$slice": [{"$concatArrays": [_HALVED, noted]}, -REMEMBERED]}
+            # At the least there is nothing to lose: that would only push out what did cost something.
+            change["halved"] = {"$cond": [{"$gt": [before, after]}, longer, _HALVED]}
+        self._change(account, host, [{"$set": change}])
+
+    def restore(self, account: str, host: str, errors: Sequence[str], slots: int) -> bool:
+        """Give back what these errors cost the host, once; whether there was any of it still."""
+        query = {"_id": _id(account, host), "halved.error": {"$in": list(errors)}}
+        named = {"$in": ["$$one.error", {"$literal": list(errors)}]}
+        theirs = {"$filter": {"input": _HALVED, "as": "one", "cond": named}}
+        more = {"$add": ["$limit", {"$sum": {"$map": {"input": theirs, "as": "one", "in": "$$one.cost"}}}]}
+        most = {"$max": ["$limit", SLOT_MOST * slots]}
+        rest = {"$filter": {"input": _HALVED, "as": "one", "cond": {"$not": [named]}}}
+        change = [{"$set": {"limit": {"$min": [more, most]}, "halved": rest}}]
+        return self._gate.update_one(query, change, quick=True)
 
     def agreed(self, account: str, host: str, now: datetime, *, canary: bool) -> None:
         """An answer was found right by others, or a canary was passed."""

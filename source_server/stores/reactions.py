@@ -9,8 +9,8 @@ from pymongo.database import Database
 
 from source_server.domain.task import Task, TaskState
 from source_server.stores.gate import Document, Gate
-from source_server.stores.tasks import JOBS_CONTENTS, read_task, readable
-from source_server.stores.unfinished import Page, light
+from source_server.stores.task_documents import JOBS_CONTENTS, read_task, read_without_contents, readable
+from source_server.stores.unfinished import Page
 
 
 class Reactions:
@@ -39,12 +39,15 @@ class Reactions:
         """Tasks whose reactions have not all ended, as a majority has them, without what their jobs execute."""
         query = {"reacting": True, "_id": {"$gt": after}}
         found = self._gate.find(query, JOBS_CONTENTS, sort=[("_id", 1)], limit=limit, majority=True)
-        return Page(tasks=tuple(light(found)), after=found[-1]["_id"] if len(found) == limit else "")
+        return Page(
+            tasks=tuple(readable(found, read_without_contents)),
+            after=found[-1]["_id"] if len(found) == limit else "",
+        )
 
     def standing(self, ids: Sequence[str]) -> dict[str, Task]:
         """As `read`, without what their jobs execute."""
         found = self._gate.find({"_id": {"$in": list(ids)}}, JOBS_CONTENTS, majority=True) if ids else []
-        return {one.id: one for one in light(found)}
+        return {one.id: one for one in readable(found, read_without_contents)}
 
     def end(self, task_id: str, now: datetime, *, rounds: int | None = None) -> bool:
         """No reaction of the task is to come any more; whether this call ended them.

@@ -41,6 +41,10 @@ class Removals:
         marked = {"deleting": {"$type": "date"}}
         self._tasks.index([("deleting", 1)], name="deleting", partialFilterExpression=marked)
 
+    def confirm(self, task_id: str) -> None:
+        """Wait until a majority has it that a task is being deleted, or is gone; whichever the primary says."""
+        self._tasks.confirm({"_id": task_id, "deleting": {"$type": "date"}})
+
     def mark(self, task_id: str, now: datetime) -> bool:
         """Make a task that waits, or is complete without a reaction under way, nobody's; whether this call did.
 

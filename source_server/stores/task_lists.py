@@ -10,7 +10,7 @@ from pymongo.database import Database
 
 from source_server.domain.task import Task, TaskState
 from source_server.stores.gate import Document, Gate
-from source_server.stores.tasks import read_task
+from source_server.stores.task_documents import read_task
 
 Place = tuple[datetime, str]  #: when a task was made, and its id: where a page begins
 

@@ -1,51 +1,26 @@
-"""Projects and tasks."""
+"""Tasks."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
-from typing import Any
+from datetime import datetime, timezone
 
 from pymongo.database import Database
 
-from source_server.domain.job import Job
-from source_server.domain.notice import Target
-from source_server.domain.project import Project
-from source_server.domain.rounds import Round, Which
-from source_server.domain.share import HALF_LIFE
 from source_server.domain.task import Task, TaskOutcome, TaskState, Upload
-from source_server.domain.validation import Comparison, Distinct, Same, Validation
-from source_server.stores.appends import read_appending
 from source_server.stores.gate import Document, Gate
-from source_server.stores.job_documents import job_document, read_job
-from source_server.stores.limit_documents import (
-    limits_document,
-    read_limits,
-    read_targets,
-    targets_document,
+from source_server.stores.task_documents import (
+    NOT_CLAIMED,
+    NOT_IN_RULES,
+    NOT_OFFERED,
+    read_task,
+    read_without_contents,
+    readable,
+    task_document,
 )
-
-log = logging.getLogger(__name__)
 
 OFFERED = 500  #: tasks of one project on offer at the same time
-JOBS = ("job", "validator", "success", "failure", "after")
-_READ_JOBS = ("job", "validator")  #: of what is on offer: what a container must have to fit
-_BESIDE = ("success", "failure", "after", "fields", "round", "appending")
-_UNREAD = (
-    *(f"{job}.{part}" for job in _READ_JOBS for part in ("action", "env", "variants.action", "variants.env")),
-    *_BESIDE,
-)
-_CONTENTS = dict.fromkeys(_UNREAD, 0)  #: what most readers of a task have no use for, and what makes it large
-_NOT_OFFERED = {**_CONTENTS, "job.result.schema": 0}  #: nor do claims look at answers
-CONTENTS = {**_NOT_OFFERED, "validator.result.schema": 0}  #: nor does housekeeping
-_EMPTIED = (
-    f"{job}.{part}" for job in JOBS for part in ("action", "env", "variants", "inputs", "result.schema")
-)
-#: The same, but for one thing: which jobs there are is left.
-JOBS_CONTENTS = dict.fromkeys((*_EMPTIED, "fields", "round", "appending"), 0)
-_NOT_CLAIMED = dict.fromkeys((*_BESIDE, "job.result.schema"), 0)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TOLD: Document = {"told": {"$ne": False}}  #: the messages about its last event are in the outbox
 CLAIMABLE = {
@@ -55,69 +30,7 @@ CLAIMABLE = {
     "cancelled": False,
     "ends_as": None,
 }
-
-
-class Projects:
-    """A project's name is its id; it belongs to the account that made it."""
-
-    def __init__(self, database: Database[Document]) -> None:
-        self._gate = Gate(database, "projects")
-
-    def add(self, project: Project) -> None:
-        """Store a new project; raises AlreadyThere."""
-        document = {**asdict(project), **_rule_documents(project.validation, project.validator)}
-        self._gate.insert({"_id": document.pop("id"), **document})
-
-    def find(self, name: str) -> Project | None:
-        """The project of this name, or None."""
-        return self.read([name]).get(name)
-
-    def read(self, names: Sequence[str]) -> dict[str, Project]:
-        """The projects of these names, by name; unknown ones are absent."""
-        found = self._gate.find({"_id": {"$in": list(names)}})
-        return {one["_id"]: _project(one) for one in found}
-
-    def find_owner(self, name: str) -> str | None:
-        """The account that owns the project, or None where there is no such project."""
-        found = self.find(name)
-        return None if found is None else found.owner
-
-    def names(self, owner: str | None) -> list[str]:
-        """The projects of this account (None: of all), by name."""
-        query = {} if owner is None else {"owner": owner}
-        return [document["_id"] for document in self._gate.find(query, {"_id": 1}, sort=[("_id", 1)])]
-
-    def count(self, owner: str, *, at_most: int) -> int:
-        """How many projects the account has, counting up to `at_most`."""
-        return self._gate.count({"owner": owner}, limit=at_most)
-
-    def set_rule(self, name: str, validation: Validation | None, validator: Job | None) -> bool:
-        """How answers of its later tasks are checked; False when there is none of this name."""
-        return self._gate.update_one({"_id": name}, {"$set": _rule_documents(validation, validator)})
-
-    def set_targets(self, name: str, targets: Sequence[Target]) -> None:
-        """Who is told about its later tasks."""
-        self._gate.update_one({"_id": name}, {"$set": {"notify": targets_document(targets)}})
-
-    def change(self, name: str, **fields_: Any) -> bool:
-        """Set these fields of the project; False when there is none of this name."""
-        return self._gate.update_one({"_id": name}, {"$set": fields_})
-
-    def use(self, name: str, seconds: float, now: datetime, *, at_least: float) -> None:
-        """Add machine time to a project's usage, which decays; a newcomer's begins at `at_least`."""
-        age = {"$subtract": [now, {"$ifNull": ["$usage_as_of", now]}]}
-        halves = {"$divide": [{"$max": [age, 0]}, HALF_LIFE / timedelta(milliseconds=1)]}
-        left = {"$multiply": [{"$ifNull": ["$usage", at_least]}, {"$pow": [0.5, halves]}]}
-        change = {"usage": {"$add": [left, seconds]}, "usage_as_of": now}
-        self._gate.update_one({"_id": name}, [{"$set": change}], quick=True)
-
-
-def _project(document: Document) -> Project:
-    known = {name: value for name, value in document.items() if name != "_id"}
-    known["validation"] = _validation(known["validation"]) if known.get("validation") else None
-    known["validator"] = read_job(known["validator"]) if known.get("validator") else None
-    known["notify"] = read_targets(known.get("notify"))
-    return Project(id=document["_id"], **known)
+_OLDEST_FIRST = [("created", 1), ("_id", 1)]
 
 
 class Tasks:
@@ -127,40 +40,46 @@ class Tasks:
         self._gate = Gate(database, "tasks")
 
     def ensure_indexes(self) -> None:
-        """By state (claims, housekeeping), a project's running ones in their order, by project (lists, exports)."""
+        """By state (claims, housekeeping), and a project's running ones in their order."""
         self._gate.index([("state", 1), ("started", 1)], name="state")
         order = [("paused", 1), ("priority", -1), ("started", 1)]
         self._gate.index([("state", 1), ("project", 1), *order], name="offer")
-        self._gate.index([("project", 1), ("created", 1)], name="project")
 
     def add(self, task: Task) -> None:
         """Store a new task; raises AlreadyThere."""
-        self._gate.insert(_document(task))
+        self._gate.insert(task_document(task))
 
     def ensure(self, task: Task) -> None:
         """Have the task, unless there is one of its id."""
-        self._gate.put_if_absent([_document(task)])
+        self._gate.put_if_absent([task_document(task)])
 
-    def find(self, task_id: str) -> Task | None:
-        """The task with this id, or None."""
-        found = self._gate.find_one({"_id": task_id})
-        return None if found is None else _task(found)
+    def find(self, task_id: str, *, majority: bool = False) -> Task | None:
+        """The task with this id, or None. `majority`: as no failover takes it back."""
+        found = self._gate.find({"_id": task_id}, limit=1, majority=majority)
+        return read_task(found[0]) if found else None
 
     def read(self, ids: Sequence[str]) -> dict[str, Task]:
         """The tasks with these ids, by id."""
-        return {one["_id"]: _task(one) for one in self._gate.find({"_id": {"$in": list(ids)}})}
+        return {one["_id"]: read_task(one) for one in self._gate.find({"_id": {"$in": list(ids)}})}
 
     def of_projects(self, projects: Sequence[str] | None) -> list[Task]:
         """The tasks of these projects (None: of all), oldest first."""
-        query: dict[str, Any] = {"validates": None, "reacts_to": None, "deleting": None}
-        if projects is not None:
-            query["project"] = {"$in": list(projects)}
-        return [_task(document) for document in self._gate.find(query, sort=[("created", 1), ("_id", 1)])]
+        return [read_task(one) for one in self._gate.find(_shown(projects), sort=_OLDEST_FIRST)]
+
+    def ids(self, projects: Sequence[str]) -> list[str]:
+        """The same, only their ids, in no order."""
+        return [one["_id"] for one in self._gate.find(_shown(projects), {"_id": 1})]
+
+    def unended(self, projects: Sequence[str] | None) -> list[Task]:
+        """The same, only the sealed ones that are not complete."""
+        states = [TaskState.WAITING.value, TaskState.RUNNING.value]
+        query = {**_shown(projects), "sealed": True, "state": {"$in": states}}
+        return [read_task(one) for one in self._gate.find(query, sort=_OLDEST_FIRST)]
 
     def rules(self, ids: Sequence[str]) -> dict[str, Task]:
         """The tasks with these ids, by id, as `on_offer` shows them."""
-        found = self._gate.find({"_id": {"$in": list(ids)}}, _CONTENTS)
-        return {one["_id"]: _task(_without_contents(one)) for one in found}
+        found = self._gate.find({"_id": {"$in": list(ids)}}, NOT_IN_RULES)
+        return {one["_id"]: read_without_contents(one) for one in found}
 
     def on_offer(self, *, limit: int) -> list[Task]:
         """Running, sealed tasks, longest running first, without what their jobs execute, fields and rounds; paused ones
@@ -169,9 +88,9 @@ class Tasks:
         Of one project at most OFFERED: those first that are not paused and have the highest priority.
         """
         query = {name: value for name, value in CLAIMABLE.items() if name != "paused"}
-        few = self._gate.find(query, _NOT_OFFERED, sort=[("started", 1)], limit=OFFERED + 1)
+        few = self._gate.find(query, NOT_OFFERED, sort=[("started", 1)], limit=OFFERED + 1)
         found = few if len(few) <= OFFERED else self._fair(query, limit)
-        return readable(_without_contents(document) for document in found)
+        return readable(found, read_without_contents)
 
     def _fair(self, query: Document, limit: int) -> list[Document]:
         """Some of each project's, so that the thousands of one hide nobody's; longest running first."""
@@ -180,14 +99,14 @@ class Tasks:
         order = [("paused", 1), ("priority", -1), ("started", 1)]
         found: list[Document] = []
         for name in projects:
-            found += self._gate.find({**query, "project": name}, _NOT_OFFERED, sort=order, limit=each)
+            found += self._gate.find({**query, "project": name}, NOT_OFFERED, sort=order, limit=each)
         return sorted(found, key=lambda task: task["started"] or _LONG_AGO)[:limit]
 
     def still_on_offer(self, ids: Sequence[str]) -> dict[str, Task]:
         """Those of these tasks whose gates are open now, by id."""
         # With what their jobs execute: those that are won go out with it.
-        found = self._gate.find({**CLAIMABLE, "_id": {"$in": list(ids)}}, _NOT_CLAIMED)
-        return {one["_id"]: _task({**one, "fields": ()}) for one in found}
+        found = self._gate.find({**CLAIMABLE, "_id": {"$in": list(ids)}}, NOT_CLAIMED)
+        return {one["_id"]: read_task({**one, "fields": ()}) for one in found}
 
     def set_architecture(self, image: str, architecture: str) -> int:
         """The archive of this image has come: jobs that name it need that architecture; how many tasks."""
@@ -205,14 +124,19 @@ class Tasks:
         guard = {"_id": task_id, "state": TaskState.WAITING.value, "sealed": True, "cancelled": False}
         return self._gate.update_one(guard, {"$set": {"state": TaskState.RUNNING.value, "started": now}})
 
+    def confirm_started(self, task_id: str) -> bool:
+        """Whether a majority has it that the task waits no more."""
+        return self._gate.confirm({"_id": task_id, "state": {"$ne": TaskState.WAITING.value}})
+
     def complete(self, task: Task, outcome: TaskOutcome, now: datetime, *, reacting: bool = False) -> bool:
         """Complete a task that is not complete yet; whether this call did. A cancelled one ends as cancelled only.
 
-        Not if a round has begun since the task was read: then its chunks have to be looked at anew. `reacting`: a
-        reaction to this outcome is to follow.
+        Not if a round has begun, or its limits have had their word, since the task was read: then its chunks have to be
+        looked at anew. `reacting`: a reaction to this outcome is to follow.
         """
         cancelled = outcome is TaskOutcome.CANCELLED
         guard: Document = {**same_rounds(task), "cancelled": cancelled, "deleting": None}
+        guard["ends_as"] = None if task.ends_as is None else task.ends_as.value
         guard["state"] = {"$ne": TaskState.COMPLETE.value} if cancelled else TaskState.RUNNING.value
         change = {
             "state": TaskState.COMPLETE.value,
@@ -264,7 +188,9 @@ class Tasks:
         guard = {"_id": task_id, "upload.attempt": attempt, "upload.complete": False, "upload.ended": False}
         return self._gate.update_one(guard, {"$set": {"upload.touched": now}}, quick=True)
 
-    def seal(self, task_id: str, upload: Upload, fields: Sequence[str]) -> bool:
+    def seal(
+        self, task_id: str, upload: Upload, fields: Sequence[str], *, large_inputs: bool = False
+    ) -> bool:
         """Make a received upload visible, whole, and close the task to others; False when it lost its place."""
         guard = {
             "_id": task_id,
@@ -275,7 +201,16 @@ class Tasks:
             "state": TaskState.WAITING.value,
         }
         change = {"upload": asdict(upload), "sealed": True, "fields": list(fields)}
-        return self._gate.update_one(guard, {"$set": change})
+        return self._gate.update_one(guard, {"$set": {**change, "large_inputs": large_inputs}})
+
+    def confirm_upload(self, task_id: str, upload: Upload) -> bool:
+        """Whether a majority has it that this upload is the task's data, whole."""
+        guard = {"_id": task_id, "upload.attempt": upload.attempt, "upload.complete": True}
+        return self._gate.confirm(guard)
+
+    def note_large_inputs(self, task_id: str) -> None:
+        """Some chunk's input is a file: written before the first such chunk of a running task is there."""
+        self._gate.update_one({"_id": task_id}, {"$set": {"large_inputs": True}})
 
     def fence_upload(self, task_id: str, attempt: str) -> bool:
         """End an attempt: it can neither go on nor be sealed, and its place is free to take. Its chunks remain."""
@@ -288,88 +223,13 @@ class Tasks:
         return self._gate.update_one(guard, {"$set": {"upload": None}})
 
 
+def _shown(projects: Sequence[str] | None) -> Document:
+    """The query for the tasks of these projects (None: of all), without the server's own and those being deleted."""
+    query: Document = {"validates": None, "reacts_to": None, "deleting": None}
+    return query if projects is None else {**query, "project": {"$in": list(projects)}}
+
+
 def same_rounds(task: Task) -> Document:
     """The guard that no round is under way, and none has begun since the task was read."""
     # Tasks that an earlier release made have no `rounds`.
     return {"_id": task.id, "round": None, "rounds": task.rounds or {"$in": [0, None]}}
-
-
-def _document(task: Task) -> Document:
-    document = {**asdict(task), "_id": task.id}
-    del document["id"]
-    for name in ("state", "outcome", "ends_as"):
-        chosen = getattr(task, name)
-        document[name] = None if chosen is None else chosen.value
-    jobs = {name: job for name in JOBS if (job := getattr(task, name)) is not None}
-    document |= {name: job_document(job) for name, job in jobs.items()}
-    document |= {"limits": limits_document(task.limits), "notify": targets_document(task.notify)}
-    return {**document, **_rule_documents(task.validation, task.validator)}
-
-
-def _rule_documents(validation: Validation | None, validator: Job | None) -> Document:
-    documents: Document = {"validation": None, "validator": None}
-    if validation is not None:
-        chosen = {name: getattr(validation, name).value for name in ("distinct", "same", "comparison")}
-        documents["validation"] = {**asdict(validation), **chosen}
-    if validator is not None:
-        documents["validator"] = job_document(validator)
-    return documents
-
-
-def _without_contents(document: Document) -> Document:
-    jobs = {name: document[name] for name in JOBS if document.get(name) is not None}
-    emptied = {name: {**job, "action": (), "env": ()} for name, job in jobs.items()}
-    return {**document, **emptied, "fields": ()}
-
-
-def _task(document: Document) -> Task:
-    known = {name: value for name, value in document.items() if name != "_id"}
-    for name in JOBS:
-        known[name] = None if known.get(name) is None else read_job(known[name])
-    known["after_tasks"] = tuple(known.get("after_tasks", ()))
-    known["appending"] = read_appending(known["appending"]) if known.get("appending") else None
-    known["state"] = TaskState(known["state"])
-    known["outcome"] = None if known["outcome"] is None else TaskOutcome(known["outcome"])
-    known["round"] = None if known.get("round") is None else _round(known["round"])
-    known["fields"] = tuple(known["fields"])
-    known["limits"], known["notify"] = read_limits(known.get("limits")), read_targets(known.get("notify"))
-    known["ends_as"] = TaskOutcome(known["ends_as"]) if known.get("ends_as") else None
-    known["upload"] = None if known["upload"] is None else Upload(**known["upload"])
-    if "validation" in known:
-        known["validation"] = _validation(known["validation"])
-    return Task(id=document["_id"], **known)
-
-
-def read_task(document: Document) -> Task:
-    """A stored task, read with all its fields."""
-    return _task(document)
-
-
-def readable(documents: Iterable[Document]) -> list[Task]:
-    """These tasks without those that cannot be read, each of which is logged: one must not hide all others."""
-    found = []
-    for document in documents:
-        try:
-            found.append(_task(document))
-        except Exception:
-            log.exception("stored task cannot be read", extra={"task": document.get("_id")})
-    return found
-
-
-def read_without_contents(document: Document) -> Task:
-    """A stored task whose contents were left out, CONTENTS or JOBS_CONTENTS."""
-    return _task(_without_contents(document))
-
-
-def _round(document: Document) -> Round:
-    whole = {**document, "which": Which(document["which"]), "chunks": tuple(document["chunks"])}
-    return Round(**whole)
-
-
-def _validation(document: Document) -> Validation:
-    chosen = {
-        "distinct": Distinct(document["distinct"]),
-        "same": Same(document["same"]),
-        "comparison": Comparison(document["comparison"]),
-    }
-    return Validation(**{**document, **chosen})

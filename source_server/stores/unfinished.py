@@ -7,16 +7,16 @@ without their contents: whoever needs a task whole reads it by its id.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pymongo.database import Database
 
 from source_server.domain.task import Task, TaskState
 from source_server.stores.gate import Document, Gate
-from source_server.stores.tasks import CLAIMABLE, CONTENTS, read_without_contents
+from source_server.stores.task_documents import CONTENTS, read_without_contents, readable
+from source_server.stores.tasks import CLAIMABLE
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Unfinished:
     def named(self, ids: Sequence[str]) -> dict[str, Task]:
         """The tasks with these ids, whatever became of them, by id."""
         found = self._gate.find({"_id": {"$in": list(ids)}}, CONTENTS) if ids else []
-        return {task.id: task for task in light(found)}
+        return {task.id: task for task in readable(found, read_without_contents)}
 
     def limited(self, after: str, *, limit: int) -> Page:
         """Running tasks with limits."""
@@ -114,13 +114,7 @@ class Unfinished:
     def _page(self, query: Document, after: str, limit: int) -> Page:
         query = {**query, "_id": {"$gt": after}}
         found = self._gate.find(query, CONTENTS, sort=[("_id", 1)], limit=limit)
-        return Page(tasks=tuple(light(found)), after=found[-1]["_id"] if len(found) == limit else "")
-
-
-def light(documents: Iterable[dict[str, Any]]) -> Iterator[Task]:
-    """The tasks, without contents; one that cannot be read is logged, and stops none of the others."""
-    for document in documents:
-        try:
-            yield read_without_contents(document)
-        except Exception:
-            log.exception("task cannot be read", extra={"task": document["_id"]})
+        return Page(
+            tasks=tuple(readable(found, read_without_contents)),
+            after=found[-1]["_id"] if len(found) == limit else "",
+        )

@@ -10,7 +10,7 @@ Each view is described, below its route:
 
 All else is derived: path and methods from the route, its parameters from their names (PATH says what they are), the
 summary from the docstring's first sentence, the request from the pydantic model that also checks it, and the refusals
-that every such call can meet. `answers` are pydantic models of web/*shapes.py, `Raw` for what is no JSON, or None for
+that every such call can meet. `answers` are pydantic models of web/shapes, `Raw` for what is no JSON, or None for
 no body. A route that is not described fails tests/integration/test_openapi.py, as does an answer of another shape.
 """
 

@@ -16,8 +16,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 from werkzeug.routing import Rule
 
-from source_server.web import shapes
 from source_server.web.openapi import PATH, UNDESCRIBED, Body, Caller, Entry, Key, Raw, entry_of
+from source_server.web.shapes import base as shapes
 from source_server.web.wire import Matching
 
 Json = dict[str, Any]

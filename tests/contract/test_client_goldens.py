@@ -12,7 +12,7 @@ import pytest
 from client_container.blob import Blob, NamedBlob, Pass
 from client_container.connection import ServerConnection
 from client_container.failures import BadAnswer, LifeEnded, ProtocolTooOld
-from client_container.protocol import Archive, Attempt, Beat, Claim, Introduction, Job, Registration
+from client_container.protocol import FEATURES, Archive, Attempt, Beat, Claim, Introduction, Job, Registration
 from client_container.runtime.contract import BadChunk, BadJob, command_line, seed
 
 V1 = Path(__file__).parent / "v1"
@@ -115,6 +115,7 @@ def introduction(name="register"):
         memory_mb=said["resources"]["memory_mb"],
         runtimes=tuple(said["runtimes"]),
         image=said["image"],
+        features=tuple(said.get("features", ())),
         projects=tuple(said["policy"]["projects"]) if "policy" in said else None,
         shares=said["policy"]["shares"] if "policy" in said else None,
         self_test=said.get("self_test"),
@@ -141,6 +142,36 @@ def test_a_container_before_a_launcher_says_what_the_launcher_said(peer):
     connection.register(introduction("register_sandbox"))
 
     assert_heard(server, "register_sandbox", "account-key")
+
+
+def test_a_container_says_what_it_knows_of_jobs(peer):
+    server, connection = peer("register_features")
+
+    connection.register(introduction("register_features"))
+
+    assert_heard(server, "register_features", "account-key")
+    assert tuple(server.message["request"]["features"]) == FEATURES
+
+
+def test_a_claim_tells_that_a_job_asks_for_graphics_processors(peer):
+    server, connection = peer("next_gpu")
+    said = server.message["request"]
+
+    assert connection.next(member(), said["token"], said["want"]).chunks[0].job.gpu
+
+
+def test_the_first_servers_answers_are_enough_for_todays_client(peer):
+    server, connection = peer("next")
+    for job in server.message["response"]["jobs"].values():
+        del job["project"], job["task"]  # which came later
+    said = server.message["request"]
+
+    claim = connection.next(member(), said["token"], said["want"], attempts("next"))
+
+    job = claim.chunks[0].job
+    assert (len(claim.chunks), job.files, job.outputs, job.gpu) == (2, (), (), False)
+    assert (job.cpus, job.memory_mb, job.disk_mb) == (None, None, None)
+    assert all(one.input and not one.files and one.input_file is None for one in claim.chunks)
 
 
 @pytest.mark.parametrize("name", ["heartbeat", "heartbeat_cannot"])

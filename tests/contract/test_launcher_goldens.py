@@ -11,6 +11,7 @@ import pytest
 from client_container.launcher.files.cache import Look
 from client_container.launcher.files.slots import BadFile
 from client_container.launcher.jobs.door import Caller, Door
+from client_container.launcher.jobs.manifest import check_manifest
 from client_container.launcher.line import events
 from client_container.launcher.line.events import End, OutFile, output_data
 from client_container.launcher.line.wire import (
@@ -33,7 +34,9 @@ from client_container.launcher.line.wire import (
     request_message,
 )
 from client_container.launcher.policy.policy import Policy
+from client_container.protocol import FEATURES, Introduction
 from client_container.runtime.launcher_line import LauncherLine
+from client_container.runtime.sandbox import introduced
 
 GOLDENS = Path(__file__).parent / "launcher-v1"
 NAMES = sorted(path.stem for path in GOLDENS.glob("*.json"))
@@ -76,6 +79,8 @@ REQUESTS = {
         project="sums",
     ),
     "keep": Keep(sha256="5a" * 32, project="sums"),
+    "run_gpu_missing": replace(RUN, manifest=replace(MANIFEST, gpu=True)),
+    "stats_features": Stats(),
 }
 
 
@@ -156,6 +161,26 @@ def test_the_client_asks_and_hears_the_golden_conversation(name, tmp_path):
     assert launcher.heard == said["request"]
 
 
+def test_a_client_says_what_its_launcher_carries_out_and_behind_an_old_one_nothing():
+    who = Introduction(container="c", host="h", features=FEATURES)
+    newer = {**golden("stats_features")["events"][0], "features": ["teleport", *FEATURES]}
+
+    assert introduced(who, golden("stats_features")["events"][0]).features == FEATURES
+    assert introduced(who, newer).features == FEATURES
+    assert introduced(who, golden("stats")["events"][0]).features == ()
+
+
+def test_graphics_processors_are_refused_before_anything_else_where_they_are_not_lent():
+    refusal = golden("run_gpu_refused")["events"][-1]
+    request = parse_request(json.dumps(golden("run_gpu_refused")["request"]).encode())
+
+    with pytest.raises(Refusal) as refused:
+        check_manifest(request.manifest, request.chunk, policy=Policy(), running=0)
+
+    assert (refused.value.sentence, refused.value.code) == (refusal["refused"], refusal["code"])
+    assert check_manifest(request.manifest, request.chunk, policy=Policy(gpu=True), running=0)
+
+
 def test_the_client_understands_output_and_end():
     _, stderr, stdout, end = golden("run")["events"]
 
@@ -202,6 +227,8 @@ class GoldenJobs:
         "run_paused",
         "kill",
         "stats",
+        "stats_features",
+        "run_gpu_missing",
         "files",
         "files_not_allowed",
         "keep",
@@ -211,7 +238,7 @@ class GoldenJobs:
 )
 def test_the_door_answers_as_the_goldens_say(name):
     said = golden(name)
-    stats = {key: value for key, value in golden("stats")["events"][0].items() if key != "event"}
+    stats = {key: value for key, value in said["events"][0].items() if key != "event"}
     door = Door(slots=None, jobs=GoldenJobs(said["events"]), images=None, stats=lambda slot: stats)
     ours, theirs = socket.socketpair()
     with ours, theirs:

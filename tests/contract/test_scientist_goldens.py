@@ -12,7 +12,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from source_server.web import limit_bodies, wire, wishes
+from source_server.domain.refusal import BadInput
+from source_server.web import wire
+from source_server.web.bodies import limits, wishes
 
 GOLDENS = Path(__file__).parent / "scientist-v1"
 NAMES = sorted(path.stem for path in GOLDENS.glob("*.json"))
@@ -25,7 +27,7 @@ SHAPES = {
     "task_of_jobs": wishes.TaskBody,
     "task_other_body": wishes.TaskBody,
     "task_refused": wishes.TaskBody,
-    "task_changed": limit_bodies.TaskPatch,
+    "task_changed": limits.TaskPatch,
     "rows": wishes.RowsBody,
     "requeue": wishes.RequeueBody,
 }
@@ -67,7 +69,7 @@ def test_every_golden_request_is_understood_or_refused_as_it_was(name: str) -> N
     message = golden(name)
 
     if name == "task_refused":
-        with pytest.raises(wire.BadInput) as refused:
+        with pytest.raises(BadInput) as refused:
             wire.read(SHAPES[name], message["request"])
         assert str(refused.value) == message["response"]["error"]
     else:

@@ -13,24 +13,27 @@ from release_parts import old_archive, tar
 from source_server.domain.job import BadAction, placeholders
 from source_server.services.files.images import Images
 from source_server.web import wire
+from source_server.web.bodies import client as bodies
 
 GOLDENS = Path(__file__).parent / "v1"
 
 SHAPES = {
-    "register": wire.RegisterBody,
-    "register_sandbox": wire.RegisterBody,
-    "heartbeat": wire.HeartbeatBody,
-    "heartbeat_cannot": wire.HeartbeatBody,
-    "next": wire.NextBody,
-    "next_archive": wire.NextBody,
-    "next_nothing": wire.NextBody,
-    "add": wire.AddBody,
-    "add_refused": wire.AddBody,
-    "next_files": wire.NextBody,
-    "add_files": wire.AddBody,
-    "add_files_first": wire.AddBody,
-    "release": wire.ReleaseBody,
-    "life_ended": wire.HeartbeatBody,
+    "register": bodies.RegisterBody,
+    "register_sandbox": bodies.RegisterBody,
+    "register_features": bodies.RegisterBody,
+    "heartbeat": bodies.HeartbeatBody,
+    "heartbeat_cannot": bodies.HeartbeatBody,
+    "next": bodies.NextBody,
+    "next_archive": bodies.NextBody,
+    "next_nothing": bodies.NextBody,
+    "add": bodies.AddBody,
+    "add_refused": bodies.AddBody,
+    "next_files": bodies.NextBody,
+    "next_gpu": bodies.NextBody,
+    "add_files": bodies.AddBody,
+    "add_files_first": bodies.AddBody,
+    "release": bodies.ReleaseBody,
+    "life_ended": bodies.HeartbeatBody,
 }
 
 
@@ -55,7 +58,7 @@ def test_every_golden_request_is_understood(name: str) -> None:
 
     wire.read(SHAPES[name], message)
     for attempt in message.get("results", []):
-        wire.read(wire.AttemptBody, attempt)
+        wire.read(bodies.AttemptBody, attempt)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -134,6 +137,52 @@ def test_a_sandbox_says_what_it_takes_and_hears_of_an_archive_as_the_goldens_say
     assert (told["image"], told["project"]) == (image, "sums")
     assert set(beat.get_json()) == set(golden("heartbeat_cannot")["response"])
     assert stores.containers.find(who.id).cannot == {image: "image too large here: 7 GB"}
+
+
+def registered(volunteer: Any, name: str) -> Any:
+    """A client that registers with this golden message."""
+    who = volunteer()
+    who.key = who.account_key
+    made = who.ok("POST", "/containers", golden(name)["request"])
+    who.id, who.key, who.life = made["id"], made["key"], made["life"]
+    return who
+
+
+@pytest.mark.mongo
+def test_the_first_client_is_given_no_chunk_that_it_would_compute_wrongly(
+    scientist: Any, volunteer: Any
+) -> None:
+    sha256 = scientist.blob(b"x = 1\n")
+    beyond = {
+        scientist.running(2, inputs={"code.py": sha256}),
+        scientist.running(body=b"a,b\n1," + sha256.encode() + b"\n", inputs={"f": "{b}"}),
+        scientist.running(2, outputs=["*"]),
+        scientist.running(2, memory_mb=100),
+        scientist.running(body=b"a,b\n1," + b"x" * 100_000 + b"\n"),
+        scientist.running(2, requires={"room": "attic", "gpu": {"at_least": 0}}),
+    }
+    first = registered(volunteer, "register")
+
+    none = first.claim(8)
+    plain = scientist.running(2)
+    given = {one["id"].partition(".")[0] for one in first.claim(8)}
+
+    assert none == [] and given == {plain}
+    now = volunteer(resources={"memory_mb": 512}, labels={"room": "attic", "gpu": 0})
+    assert {one["id"].partition(".")[0] for _ in range(8) for one in now.claim(8)} == beyond
+
+
+@pytest.mark.mongo
+def test_what_asks_for_graphics_processors_says_so_to_who_knows_of_them(
+    scientist: Any, volunteer: Any
+) -> None:
+    scientist.running(1, requires={"gpu": {"at_least": 1}})
+    who = volunteer(labels={"gpu": 1})
+
+    heard = who.call("POST", "/next", golden("next_gpu")["request"]).get_json()
+
+    [told], [expected] = heard["jobs"].values(), golden("next_gpu")["response"]["jobs"].values()
+    assert set(told) == set(expected) and told["gpu"] is True
 
 
 @pytest.mark.mongo

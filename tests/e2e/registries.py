@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from parts import require
+from product import free_port
 
 
 def docker(*argv: str, stdin: bytes | None = None) -> str:
@@ -23,10 +24,9 @@ def docker(*argv: str, stdin: bytes | None = None) -> str:
 class Registry:
     """Debian's docker-registry on a port of its own."""
 
-    def __init__(self, folder: Path, *, auth: str = "") -> None:
+    def __init__(self, folder: Path, *, auth: str = "", host: str = "127.0.0.1") -> None:
         self.folder = folder / "registry"
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.name = f"127.0.0.1:{free.getsockname()[1]}"
+        self.name = f"{host}:{free_port()}"
         config = folder / "registry.yml"
         config.write_text(
             "version: 0.1\nlog: {level: error}\n"
@@ -36,7 +36,7 @@ class Registry:
         self.process = subprocess.Popen(
             ["docker-registry", "serve", str(config)], stdout=self.log, stderr=self.log
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert time.monotonic() < deadline and self.process.poll() is None, (
                 folder / "registry.log"
@@ -67,7 +67,7 @@ class Registry:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         self.log.close()
 
 

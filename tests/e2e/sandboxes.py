@@ -25,7 +25,8 @@ from parts import require
 from client_container.launcher.files.slots import Slots
 from client_container.launcher.jobs.door import Door
 from client_container.launcher.jobs.engine import JobEngine
-from client_container.launcher.jobs.jobs import Jobs, Ran
+from client_container.launcher.jobs.jobs import Jobs
+from client_container.launcher.jobs.ran import Ran
 from client_container.launcher.line.wire import GivenChunk, GivenFile, Manifest, Refusal, Run
 from client_container.launcher.policy.policy import Policy
 

@@ -20,7 +20,7 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 from launching import wait_for
-from product import Product
+from product import Product, database_in_memory
 
 from client_container.launcher.service.control import ControlError, ask
 
@@ -106,7 +106,7 @@ class Serving:
 
     def status(self) -> dict[str, Any]:
         """Everything the launcher says."""
-        return json.loads(self.volunteer("status", "--json"))
+        return ask(Path(self.facts["control"]), "status", seconds=30)
 
     def everything(self, kind: str | None = None) -> list[Container]:
         """All containers of the instance, living or not."""
@@ -196,10 +196,15 @@ def server_for_containers(
     product.env.update(settings or {})
     product.address = f"http://{gateway}:{product.port}"
     product.env["DOCKERCOMP_SERVER"] = product.address
+    with database_in_memory(home):
+        yield from _up(product, gateway, *options)
+
+
+def _up(product: Product, gateway: str, *options: str) -> Iterator[Product]:
     product.run("dockercomp-server", "up", "--detach", "--bind", f"{gateway}:{product.port}", *options)
     try:
         for name, role in (("ada", "scientist"), ("vera", "volunteer")):
-            key_file = str(home / f"{role}.key")
+            key_file = str(product.home / f"{role}.key")
             product.run("dockercomp-server", "account", "add", name, "--role", role, "--key-file", key_file)
         yield product
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 from parts import require
 from product import Product, running, until
 
+from client_container.launcher.wall.firewall import layout
 from dockercomp.api import Server
 from dockercomp.config import read_key
 
@@ -122,6 +124,32 @@ def test_nothing_of_it_is_left_after_down(
         assert not os.path.ismount(slots)
 
 
+def test_what_is_left_when_all_of_it_was_killed_goes_with_the_next_down(
+    engine: docker.DockerClient, client_image: str, mongod_binary: Path
+) -> None:
+    if os.geteuid() != 0:
+        require("the server's own containers need root")
+    with running("--beat-seconds", "1", "--containers", "1", "--image", client_image) as found:
+        until(lambda: len(live(found)) == 1, seconds=180, what=f"one container\n{found.log()}")
+        etc = found.home / "built-in" / "etc"
+        instance = json.loads((etc / "launcher.json").read_text())["instance"]
+        label = {"label": f"dockercomp.instance={instance}"}
+        for process in (*product_launchers(found), int(found.run("dockercomp-server", "status").split()[1])):
+            os.kill(process, signal.SIGKILL)
+        until(lambda: not product_launchers(found), seconds=30, what="its end")
+        left, before = engine.containers.list(filters=label), rules()
+
+        said = found.run("dockercomp-server", "down")
+        again = found.run("dockercomp-server", "down")
+
+        assert len(left) == 1 and "Containers of a launcher that was killed: 1 removed." in said
+        assert "removed" not in again
+        assert not engine.containers.list(all=True, filters=label)
+        assert not engine.networks.list(filters=label)
+        assert layout(instance).bridge in before and layout(instance).bridge not in rules()
+        assert not os.path.ismount(found.home / "built-in" / "slots")
+
+
 def test_without_root_it_is_refused_with_a_way_out() -> None:
     if os.geteuid() != 0:
         require("root, to become somebody else")
@@ -175,6 +203,13 @@ def computed(
     server.assign("who")
     product.run("dockercomp", "watch", task)
     return product.rows(task)
+
+
+def rules() -> str:
+    """The packet filter of this machine."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    command = [shutil.which("iptables-save", path=path) or "iptables-save"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def product_launchers(product: Product) -> list[int]:

@@ -209,6 +209,13 @@ def test_a_push_with_a_failing_entry_of_the_matrix_reports_failure_then_after(
     task = ended(product, commit, status=1)
 
     rows = {row["input.variant"]: row for row in product.rows(commit)}
+    summed_up = product.run("dockercomp", "summary", commit, status=1).splitlines()
+    assert [line.split() for line in summed_up if line.startswith("  c-")] == [
+        ["c-one", "ok", "forty-two"],
+        ["c-two", "failed"],
+    ]
+    assert "      | test failed" in summed_up, summed_up
+    assert "      | forty-two" in summed_up, "what it said on stdout, too"
     assert rows["c-one"]["answer"] == "forty-two" and rows["c-two"]["answer"] == ""
     failure, after = task["reaction_runs"]
     assert (task["outcome"], failure["reaction"], after["reaction"]) == ("failed", "failure", "after")

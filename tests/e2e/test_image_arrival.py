@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import ipaddress
 import json
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 from parts import require
 from registries import Registry, registry
-from release_parts import tar
+from release_parts import opened, tar
 
 from client_container.launcher.errors import EngineError
 from client_container.launcher.images.images import Images
@@ -71,16 +70,6 @@ def untagged(saved: bytes, folder: Path) -> bytes:
     write_untagged(read_archive(path), out)
     path.unlink()
     return out.getvalue()
-
-
-@contextlib.contextmanager
-def opened(content: bytes) -> Iterator[int]:
-    descriptor = os.memfd_create("archive")
-    try:
-        os.write(descriptor, content)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class Host:

@@ -11,9 +11,7 @@ import os
 import re
 import secrets
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pydantic import TypeAdapter, ValidationError
 from registries import Registry, docker, registry
 from release_parts import tar
+from web_servers import Quiet, WebServer, serving
 
 from dockercomp.images import ImageUnknown, Pinned, parse, resolve
-from source_server.web.job_body import JobImage
+from source_server.web.bodies.job import JobImage
 
 __all__ = ["registry"]
 
@@ -187,6 +186,84 @@ def test_a_registry_that_does_not_answer_is_a_sentence() -> None:
         resolve("127.0.0.1:9/fits:1")
 
 
+def test_a_registry_that_wants_a_password_is_not_given_one(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.close()
+    (tmp_path / "passwords").write_text("ada:$2y$05$" + "a" * 53 + "\n")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ada password hers\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", os.fspath(tmp_path / ".netrc"))
+    guarded = Registry(
+        tmp_path, auth=f"auth: {{htpasswd: {{realm: tests, path: {tmp_path / 'passwords'}}}}}\n"
+    )
+    try:
+        with pytest.raises(ImageUnknown, match=r"or only for those who log in \(it answered 401\)"):
+            resolve(f"{guarded.name}/fits:1")
+    finally:
+        guarded.close()
+
+
+def test_a_registry_elsewhere_is_asked_over_https_only(registry: Registry, tmp_path: Path) -> None:
+    registry.close()
+    # An address that is not what this machine calls itself. It does not speak https.
+    elsewhere = Registry(tmp_path, host="127.0.0.2")
+    try:
+        with pytest.raises(ImageUnknown, match="does not prove over https who it is"):
+            resolve(f"{elsewhere.name}/fits:1")
+    finally:
+        elsewhere.close()
+
+
+@contextlib.contextmanager
+def answering(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Iterator[str]:
+    """A registry that answers everything so; its name."""
+
+    class Handler(Quiet):
+        def do_GET(self) -> None:
+            self.answer(status, body, headers)
+
+    with serving(Handler) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (429, r"does not say now what fits:1 is \(it answered 429\): try again later"),
+        (503, r"does not say now what fits:1 is \(it answered 503\): try again later"),
+        (403, "only for those who log in"),
+        (404, "has no image fits:1 for anybody"),
+    ],
+)
+def test_what_a_registry_answers_is_told_as_what_it_is(status: int, says: str) -> None:
+    with answering(status) as name, pytest.raises(ImageUnknown, match=says):
+        resolve(f"{name}/fits:1")
+
+
+def test_where_a_registry_points_to_another_that_one_says_what_the_tag_is() -> None:
+    manifest = json.dumps({"schemaVersion": 2}).encode()
+    with (
+        answering(200, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}, manifest) as other,
+        answering(307, {"Location": f"http://{other}/v2/fits/manifests/1"}) as name,
+    ):
+        pinned = resolve(f"{name}/fits:1")
+
+    assert pinned.image == f"{name}/fits@sha256:{hashlib.sha256(manifest).hexdigest()}"
+
+
+def test_a_registry_that_points_to_itself_is_given_up() -> None:
+    loop = {"Location": "/v2/fits/manifests/1"}
+    with answering(307, loop) as name, pytest.raises(ImageUnknown, match="only ever points elsewhere"):
+        resolve(f"{name}/fits:1")
+
+
+def test_a_digest_that_is_not_that_of_what_came_is_refused() -> None:
+    lie = {"Docker-Content-Digest": "sha256:" + "0" * 64}
+    with answering(200, lie, b"{}") as name, pytest.raises(ImageUnknown, match="try again"):
+        resolve(f"{name}/fits:1")
+
+
 class TokenServer:
     """Gives tokens for pulling to anybody, as public registries do; and notes who came."""
 
@@ -198,22 +275,14 @@ class TokenServer:
         self.seen: list[dict[str, Any]] = []
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             def do_GET(self) -> None:
                 asked = parse_qs(urlsplit(self.path).query)
                 outer.seen.append({"query": asked, "key": self.headers.get("Authorization")})
-                body = json.dumps({"token": outer.token(asked["scope"][0])}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(200, json.dumps({"token": outer.token(asked["scope"][0])}).encode())
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.http.server_port}/token"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        server = WebServer(Handler)
+        self.address, self.close = f"{server.url}/token", server.close
 
     def auth(self) -> str:
         """For the registry's configuration."""
@@ -240,10 +309,6 @@ class TokenServer:
         signed = ".".join(_letters(json.dumps(part).encode()) for part in (header, claims))
         signature = self.key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{_letters(signature)}"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
 
 
 def _letters(content: bytes) -> str:
@@ -290,18 +355,8 @@ def test_a_registry_that_wants_a_token_is_asked_as_anybody(
 
 
 def test_no_registry_sends_us_elsewhere_without_https(tmp_path: Path) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Bearer realm="http://registry.example/token"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    header = {"WWW-Authenticate": 'Bearer realm="http://registry.example/token"'}
+    asked = pytest.raises(ImageUnknown, match=r"would have registry\.example asked without https")
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        with pytest.raises(ImageUnknown, match=r"would have registry\.example asked without https"):
-            resolve(f"127.0.0.1:{http.server_port}/fits:1")
-        http.shutdown()
+    with answering(401, header) as name, asked:
+        resolve(f"{name}/fits:1")

@@ -11,13 +11,14 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
 import pytest
 from launching import wait_for
 from parts import require
-from sandboxes import Host, lent_host, make_hostile_image, make_odd_image
+from sandboxes import POLICY, Host, lent_host, make_hostile_image, make_odd_image
 
 pytestmark = pytest.mark.docker
 
@@ -117,6 +118,23 @@ def test_an_image_that_would_make_the_engine_wait_for_ever_is_never_started(
         end = host.run("cat").end
         assert end.get("code") == "not_allowed" and "no plain file" in end["refused"], end
         assert time.monotonic() - began < 30 and not host.containers(client)
+
+
+def test_an_engine_that_has_no_graphics_processors_to_give_says_so_in_that_attempt_alone(
+    own_engine: OwnEngine, host: Host
+) -> None:
+    if shutil.which("nvidia-container-cli"):
+        pytest.skip("this engine might have some")
+    host.policy = replace(POLICY, gpu=True)
+
+    end, other = host.run("cat", gpu=True).end, host.run("cat").end
+
+    assert end["cause"] == "engine"
+    assert end["note"].startswith(
+        "This host cannot hand its graphics processors to the job: The Docker engine refused"
+    )
+    assert "nvidia" in end["note"] and "gpu" in end["note"]
+    assert (other["cause"], other["exit_code"]) == (None, 0)
 
 
 def test_an_engine_killed_under_a_job_is_told_and_nothing_goes_on_running(

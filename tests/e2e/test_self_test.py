@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -85,6 +86,24 @@ def test_a_sound_host_passes_in_time_and_nothing_is_left_behind(host: Host) -> N
     said = {check["name"]: check["said"] for check in verdict.checks}
     assert said["client: the metadata address"].endswith("it answers without the wall")
     assert said["client: the source server"] == "reached"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"), [(["NVIDIA A100"], "jobs cannot have them"), ([], "no graphics processor of NVIDIA's")]
+)
+def test_graphics_processors_that_jobs_cannot_have_are_told_and_all_else_goes_on(
+    host: Host, monkeypatch: pytest.MonkeyPatch, gpus: list[str], said: str
+) -> None:
+    if shutil.which("nvidia-container-cli"):
+        pytest.skip("this engine might have some")
+    monkeypatch.setattr(host.test, "_gpus", gpus)
+
+    verdict = host.run()
+
+    [check] = [one for one in verdict.checks if one["name"] == "job: graphics processors"]
+    assert verdict.verdict == "passed" and verdict.tried_gpus and not verdict.gpus_work
+    assert not check["ok"] and said in check["said"]
+    assert host.machine.client.containers.list(all=True) == []
 
 
 def spoiled(make: Callable[..., Config], **changes: Any) -> Callable[..., Config]:

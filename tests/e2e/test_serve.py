@@ -144,7 +144,7 @@ def test_a_pause_freezes_a_running_job_and_resume_lets_it_finish(
     serving.policy(containers=1)
     serving.start()
     serving.registered(1)
-    task = submit(product, scientist, built_image("pairs"), seconds=3)
+    task = submit(product, scientist, built_image("pairs"), seconds=5)
     until(lambda: bool(serving.status()["jobs"]), seconds=60, what="a running job")
 
     said = serving.volunteer("pause")
@@ -162,12 +162,12 @@ def test_a_pause_freezes_a_running_job_and_resume_lets_it_finish(
     assert [row["answer"].strip() for row in product.rows(task)] == ["42"]
     until(
         lambda: bool(json.loads(serving.volunteer("history", "--json"))["jobs"]),
-        seconds=10,
+        seconds=60,
         what="a job in the history",
     )
     job = json.loads(serving.volunteer("history", "--json"))["jobs"][0]
     assert (job["task"], job["cause"], job["exit_code"]) == (task, None, 0)
-    assert 2.5 <= job["ran_s"] <= seconds_between(job["started"], job["ended"]) - PAUSE_S + 1
+    assert 4.5 <= job["ran_s"] <= seconds_between(job["started"], job["ended"]) - PAUSE_S + 1
 
 
 def test_a_stop_leaves_nothing_and_the_server_hears_of_it(
@@ -231,7 +231,10 @@ def test_two_instances_share_what_one_machine_lends(
         until(lambda: bool(serving.status()["jobs"]), seconds=60, what="a job of the first instance")
         other.volunteer("resume")
 
-        looks = [(len(serving.status()["jobs"]), len(other.status()["jobs"])) for _ in range(6)]
+        looks = []
+        for _ in range(6):
+            looks.append((len(serving.status()["jobs"]), len(other.status()["jobs"])))
+            time.sleep(0.3)
         product.run("dockercomp", "watch", task)
         uids = {one.attrs["Config"]["User"] for each in (serving, other) for one in each.everything("client")}
         other.stop()
@@ -250,7 +253,7 @@ def test_draining_finishes_what_runs_and_leaves_the_server(
     serving.policy(containers=1)
     serving.start()
     serving.registered(1)
-    task = submit(product, scientist, built_image("pairs"), seconds=2)
+    task = submit(product, scientist, built_image("pairs"), seconds=4)
     until(lambda: bool(serving.status()["jobs"]), seconds=60, what="a running job")
 
     facts = ask(Path(serving.facts["control"]), "drain", seconds=90, within=30)

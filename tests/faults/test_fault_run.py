@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
-#: Two minutes of faults, then the rest of the work: twice what a loaded machine of two cores takes.
-LONGEST_S = 540
+#: Two minutes of faults, then the rest of the work: two minutes, and many times that where others use the processors.
+LONGEST_S = 1200
 STOP_S = 60
 
 
@@ -21,7 +21,7 @@ STOP_S = 60
 @pytest.mark.timeout(LONGEST_S + STOP_S + 30)
 def test_nothing_is_lost_doubled_or_mixed_up_whatever_breaks(mongod_binary: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(TOP / "tests"), "DOCKERCOMP_MONGOD": str(mongod_binary)}
-    argv = [sys.executable, "-m", "faults", "--minutes", "2", "--drain-minutes", "4"]
+    argv = [sys.executable, "-m", "faults", "--minutes", "2", "--drain-minutes", "15"]
     story = tmp_path / "story"
 
     with story.open("wb") as out, subprocess.Popen(argv, env=env, cwd=TOP, stdout=out, stderr=out) as run:

@@ -32,8 +32,8 @@ class Passing:
 class LosesTheAnswerToTheSeal(Passing):
     """As when the primary dies after a majority has the write, and before it says so."""
 
-    def seal(self, *what: Any) -> bool:
-        self._tasks.seal(*what)
+    def seal(self, *what: Any, **how: Any) -> bool:
+        self._tasks.seal(*what, **how)
         raise Unavailable("The database did not answer in time; send the same request again.")
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import fresh_machine
 from laboratory import NAME, VERSION, Lab, openssl
 from machines import Done, Machine, difference
+from web_servers import Quiet, serving
 
 pytestmark = [pytest.mark.docker, pytest.mark.mongo]
 
@@ -372,7 +370,7 @@ def fingerprint(key: Path) -> str:
 def clock_of_last_year(lab: Lab) -> Iterator[str]:
     """The URL of a server whose clock is a year behind."""
 
-    class Behind(BaseHTTPRequestHandler):
+    class Behind(Quiet):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -382,16 +380,6 @@ def clock_of_last_year(lab: Lab) -> Iterator[str]:
             then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=365)
             return f"{then:%a, %d %b %Y %H:%M:%S} GMT"
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("0.0.0.0", 0), Behind)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(lab.folder / "server.pem", lab.folder / "server.key")
-    server.socket = tls.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"https://{NAME}:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    where = {"certificate": lab.folder / "server.pem", "key": lab.folder / "server.key"}
+    with serving(Behind, host="0.0.0.0", **where) as server:
+        yield f"https://{NAME}:{server.port}"

@@ -1,6 +1,6 @@
 """A source server that is killed with SIGKILL just before a write: web and housekeeping in one process.
 
-Run as `python dying_server.py URI DATABASE PORT WRITE NTH`; WRITE is a kind of write and a collection, such as
+`main` is forked for each of them (see forks.py). WRITE is a kind of write and a collection, such as
 `guarded of chunks`, NTH says before which of them; 0: it lives. It prints `ready`, and `killed` before it dies.
 """
 
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from werkzeug.serving import make_server
@@ -62,8 +61,12 @@ def keep_house(keeper: Housekeeper) -> None:
     """Its steps, as often as they can be taken."""
     while True:
         for step in (keeper.tasks, keeper.verdicts, keeper.rounds, keeper.reactions):
-            with suppress(Unavailable):
+            try:
                 step()
+            except Unavailable:
+                pass
+            except Exception:
+                traceback.print_exc()  # and goes on, as the scheduler does
         time.sleep(0.05)
 
 
@@ -78,7 +81,3 @@ def main(uri: str, database: str, port: str, write: str, nth: str) -> None:
     threading.Thread(target=keep_house, args=(keeper,), daemon=True).start()
     print("ready", flush=True)
     server.serve_forever()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -15,6 +15,7 @@ from source_server.services.containers.give_back import GiveBack
 from source_server.services.dispatch import assign
 from source_server.services.dispatch.plan_deal import PlanDeal
 from source_server.stores.deals import Deal, Deals
+from source_server.stores.gate import DatabaseUnavailable, Gate
 
 
 def assigned(raw: Any) -> Counter[str]:
@@ -189,6 +190,75 @@ def test_a_deal_broken_off_after_its_plan_is_carried_out_by_another_process(
     assert after["done"] and after["dealt"] == {one.id: 15, other.id: 15}
     written = [[doc["_id"], *doc["assigned"].values()] for doc in raw.chunks.find()]
     assert sorted(written) == sorted(planned)
+
+
+def dealing(then: Any, *, share: float = 1.0) -> Any:
+    """The gate's bulk of guarded updates; at the first that deals chunks only this share is written, then `then` is
+    called."""
+    really, done = Gate.guarded, list[None]()
+
+    def guarded(self: Gate, updates: Any, **rest: Any) -> int:
+        if done or not updates or not updates[0][1]["$set"].get("assigned"):
+            return really(self, updates, **rest)
+        done.append(None)
+        matched = really(self, updates[: int(len(updates) * share)], **rest)
+        then()
+        return matched
+
+    return guarded
+
+
+def test_a_chunk_that_its_container_claims_or_answers_in_the_moment_it_is_dealt_is_counted(
+    scientist: Any, volunteer: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = volunteer(), volunteer()
+    scientist.running(30)
+    really_plan = Deals.plan
+
+    def overtaken(self: Deals, deal: Deal) -> bool:
+        raw.chunks.update_one({"_id": deal.plan[0][0]}, {"$set": {"rev": 1}})  # one has moved on meanwhile
+        return really_plan(self, deal)
+
+    def claim_and_answer() -> None:
+        for chunk in one.claim(3)[:2]:
+            one.add(one.attempt(chunk))
+        other.claim(2)
+
+    monkeypatch.setattr(Deals, "plan", overtaken)
+    monkeypatch.setattr(Gate, "guarded", dealing(claim_and_answer))
+
+    answer = scientist.ok("POST", "/assign/all")
+
+    # What moved on is dealt to nobody: the deal has gone past it.
+    assert sorted(answer["dealt"].values()) == [14, 15] and answer["remaining"] == 1
+    assert sum(assigned(raw).values()) == 29 - 3 - 2  # which of the two got 15 is chance
+
+
+def test_a_deal_that_dies_in_the_middle_of_a_batch_counts_what_it_dealt_and_what_is_dealt_for_it_once(
+    scientist: Any, volunteer: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = volunteer()
+    scientist.running(30)
+
+    def die() -> None:
+        for chunk in one.claim(5)[:3]:
+            one.add(one.attempt(chunk))
+        raise DatabaseUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gate, "guarded", dealing(die, share=0.5))
+        died = scientist.call("POST", "/assign/all")
+    [deal] = raw.deals.find()
+    back = raw.chunks.find_one({"leases.0": {"$exists": True}})["_id"]
+    one.call("POST", "/release", {"chunks": [back]})  # given back: this deal does not deal it again
+
+    fall_silent(raw)
+    Housekeeper(stores, beat_s=20.0).deals()
+
+    after = scientist.ok("GET", f"/deals/{deal['_id']}")
+    assert died.status_code == 503 and not deal["done"] and len(deal["plan"]) == 30
+    assert after["done"] and after["dealt"] == {one.id: 30}
+    assert sum(assigned(raw).values()) == 30 - 5 and raw.chunks.find_one({"_id": back})["state"] == "ready"
 
 
 def planned_and_died(really_plan: Any) -> Any:

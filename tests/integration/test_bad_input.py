@@ -281,6 +281,16 @@ def test_a_body_over_the_limit_is_413(volunteer: Any) -> None:
     sentence(answer, 413)
 
 
+def test_what_a_refusal_quotes_is_one_line_and_short(scientist: Any, volunteer: Any) -> None:
+    long = scientist.call("POST", "/projects", {"name": "x", "y" * 1_000_000: 1})
+    lines = scientist.call("GET", "/calculations/a%0Ab%1B%5B2J")
+    entry = volunteer().call("POST", "/add", {"results": [{"z" * 100_000: 1, "chunk": "a\nb"}]})
+
+    assert "There is no field 'yyy" in sentence(long, 400) and len(long.text) < 3000
+    assert "a b [2J" in sentence(lines, 404)
+    assert len(sentence(entry, 400)) < 3000
+
+
 OPEN_TO_ALL = {
     *("/healthz", "/install.sh", "/releases/<version>/<name>"),
     *("/openapi.json", "/docs", "/sign-in", "/sign-out", "/calculator"),  # the last one leads to signing in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -31,8 +32,8 @@ pytestmark = pytest.mark.mongo
 
 PATIENT = """\
 from source_server import deadlines
-from source_server.web import bodies
-bodies.PATIENCE_S, deadlines.LOOK_S = {patience}, 0.05
+from source_server.web.http import paced_body
+paced_body.PATIENCE_S, deadlines.LOOK_S = {patience}, 0.05
 from source_server.wsgi import application
 """
 DATA = random.Random(3).randbytes(9_000_000)
@@ -171,7 +172,7 @@ def test_an_upload_outlives_a_server_that_is_killed_in_the_middle_of_it(
     def told(done: int, whole: int) -> None:
         if kept:
             later.append(done)
-        elif done >= 3_000_000:
+        elif received(raw) >= 3_000_000:  # kept, not only sent
             serving.kill()
             kept.append(received(raw))
             serving.start()
@@ -252,7 +253,7 @@ def test_senders_who_stop_or_drip_lose_their_thread_and_not_what_they_sent(
 
 
 def test_a_steady_slow_sender_is_not_cut_off(serving: Serving, scientist: Scientist) -> None:
-    serving.start(patience=3)
+    serving.start(patience=6)
     data = DATA[:2_500_000]
     head = (
         f"PUT /blobs/{sha(data)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {scientist.key}\r\n"
@@ -290,3 +291,24 @@ def test_many_who_upload_leave_threads_for_the_others(
         link.close()
 
     assert statuses.count(b"503") >= 2 and answered == [True] * 3
+
+
+def test_who_is_told_not_now_amid_sending_learns_it_at_once(
+    serving: Serving, scientist: Scientist, raw: Any
+) -> None:
+    serving.start()
+    head = (
+        f"PUT /blobs/{sha(DATA)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {scientist.key}\r\n"
+        f"Content-Length: {len(DATA)}\r\n\r\n"
+    ).encode()
+    first, second = (socket.create_connection(("127.0.0.1", serving.port), timeout=60) for _ in range(2))
+    with first, second:
+        first.sendall(head + DATA[:1000])
+        eventually(lambda: raw.blob_uploads.find_one({}))
+        began = time.monotonic()
+        with contextlib.suppress(OSError):  # the same file comes from elsewhere at this moment
+            second.sendall(head + DATA)
+        took_s, status = time.monotonic() - began, second.makefile("rb").readline()
+
+    assert b" 503 " in status
+    assert took_s < 30, "it waits a minute where the server neither reads nor hangs up"

@@ -16,6 +16,7 @@ from source_server.stores.tasks import OFFERED
 Volunteers = Callable[..., Volunteer]
 COMPARATOR = {"kind": "validator", "validator": {"action": ["/opt/compare"]}}
 RULE = {"quorum": 2, "replicas": 2, "comparator": COMPARATOR}
+LARGE_CROWD = {**RULE, "replicas": 12, "most": 16, "distinct": "container"}
 
 
 @pytest.fixture
@@ -33,18 +34,20 @@ def state_of(raw: Any, chunk: str) -> str:
     return str(raw.chunks.find_one({"_id": chunk}, {"state": 1})["state"])
 
 
-def test_answers_that_are_too_large_for_a_question_do_not_keep_it_from_being_asked(
-    scientist: Scientist, volunteer: Volunteers, stores: Any, raw: Any
-) -> None:
-    rule = {**RULE, "replicas": 12, "most": 16, "distinct": "container"}
-    task = scientist.running(1, validation=rule)
+def large_answers(volunteer: Volunteers) -> list[Any]:
+    """Ten answers to one chunk that no question has room for, and two small ones; what was said to each."""
     crowd = [volunteer() for _ in range(12)]
     held = [who.claim()[0] for who in crowd]
     texts = ["\x01" * (256 * 1024 - 2) + f"{n:02}" for n in range(10)] + ["1\n", "1.0\n"]
+    return [who.add(who.attempt(chunk, text)) for who, chunk, text in zip(crowd, held, texts, strict=True)]
 
-    for who, chunk, text in zip(crowd, held, texts, strict=True):
-        assert who.add(who.attempt(chunk, text)).status_code == 200
 
+def test_answers_that_are_too_large_for_a_question_do_not_keep_it_from_being_asked(
+    scientist: Scientist, volunteer: Volunteers, stores: Any, raw: Any
+) -> None:
+    task = scientist.running(1, validation=LARGE_CROWD)
+
+    assert [one.status_code for one in large_answers(volunteer)] == [200] * 12
     asked = json.loads(raw.chunks.find_one({"_id": f"{task}-v.0"})["input"])
     assert asked["answers"] == [None] * 10 + ["1\n", "1.0\n"]
 
@@ -52,13 +55,8 @@ def test_answers_that_are_too_large_for_a_question_do_not_keep_it_from_being_ask
 def test_an_answer_that_was_not_shown_is_worth_nothing_whatever_the_validator_says_of_it(
     scientist: Scientist, volunteer: Volunteers, stores: Any, raw: Any
 ) -> None:
-    rule = {**RULE, "replicas": 12, "most": 16, "distinct": "container"}
-    task = scientist.running(1, validation=rule)
-    crowd = [volunteer() for _ in range(12)]
-    held = [who.claim()[0] for who in crowd]
-    texts = ["\x01" * (256 * 1024 - 2) + f"{n:02}" for n in range(10)] + ["1\n", "1.0\n"]
-    for who, chunk, text in zip(crowd, held, texts, strict=True):
-        who.add(who.attempt(chunk, text))
+    task = scientist.running(1, validation=LARGE_CROWD)
+    large_answers(volunteer)
     judge = volunteer()
     stores.containers.set_trusted(judge.id, True)
 

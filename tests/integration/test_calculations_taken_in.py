@@ -151,10 +151,12 @@ def test_the_machine_on_which_a_wrong_calculator_ran_is_not_blamed(
 ) -> None:
     enable(stores, 2, names=("c-scratch", "lua-bookworm", "perl-trixie"))
     named: list[str] = []
-    for number in range(1, 9):
+    for number in range(1, 100):
         row = ask(asker, f"{number} / 7", check=True)
         until_settled(asker, row, lambda: compute(computer, wrong=lambda variant: variant == "lua-bookworm"))
         named += again(asker, row)["disagreed"]
+        if len(named) > 3:
+            break
 
     record = stores.hosts.find(stores.containers.find(computer.id).account, computer.host)
 
@@ -366,7 +368,8 @@ def test_a_key_is_exchanged_for_a_session(
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Max-Age=43200" in cookie
     page = browser.http.get("/calculator")
     assert page.status_code == 200 and "script-src 'self'" in page.headers["Content-Security-Policy"]
-    assert browser.http.get("/calculations").status_code == 200
+    listed = browser.http.get("/calculations")
+    assert (listed.status_code, listed.headers["Cache-Control"]) == (200, "no-store")
     assert browser.post(browser.token()).status_code == 201
 
 
@@ -394,8 +397,11 @@ def test_a_session_without_its_pages_token_changes_nothing(
     assert browser.http.post("/sign-out", data={"csrf": "wrong"}).status_code == 403
 
 
-def test_other_sites_cannot_sign_anybody_in(browser: Browser, new_key: Callable[[str], str]) -> None:
-    answer = browser.sign_in(new_key("volunteer"), Origin="https://evil.example")
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://[", "http://localhost:1"])
+def test_other_sites_cannot_sign_anybody_in(
+    browser: Browser, new_key: Callable[[str], str], origin: str
+) -> None:
+    answer = browser.sign_in(new_key("volunteer"), Origin=origin)
 
     assert answer.status_code == 403 and "Set-Cookie" not in answer.headers
 

@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 from fake_server import CUT, HANG, Reply, clients_of, served, spooled, until
 
+from client_container import service
+
+#: A client leaves within 5 s of a signal, on a machine that has time for it; the server hangs for a minute.
+PATIENCE_S = 20
+
 
 @pytest.fixture
 def server():
@@ -83,7 +88,6 @@ def test_results_of_an_outage_stay_on_disk_and_are_delivered_when_the_server_is_
     until(lambda: server.leases and any(server.leases.values()))
     server.stop()
     until(lambda: spooled(tmp_path))
-    time.sleep(1)
     assert server.stored == {}
     server.start()
     until(lambda: "t.1" in server.stored)
@@ -113,7 +117,7 @@ def test_a_killed_client_delivers_what_it_had_finished_when_it_is_started_again(
 def test_a_finished_result_does_not_wait_for_a_long_chunk(server, client):
     server.beat_s = 0.3
     server.offer("t.0")
-    server.job["action"] = ["/bin/sh", "-c", "case {a} in long) sleep 20;; esac"]
+    server.job |= {"action": ["/bin/sh", "-c", "case {a} in long) sleep 600;; esac"], "timeout_s": 600.0}
 
     for name in ("t.1", "t.2"):
         server.offer(name, data='{"a": "short"}')
@@ -122,7 +126,7 @@ def test_a_finished_result_does_not_wait_for_a_long_chunk(server, client):
     client()
     until(lambda: any("t.3" in request.body["started"] for request in server.of("/heartbeat")))
 
-    until(lambda: {"t.1", "t.2"} <= server.stored.keys(), within_s=8)
+    until(lambda: {"t.1", "t.2"} <= server.stored.keys())
     assert server.of("/add")
     seen = len(server.of("/heartbeat"))
     until(lambda: len(server.of("/heartbeat")) >= seen + 3)
@@ -253,7 +257,7 @@ def test_a_result_the_server_breaks_on_bars_no_other(server, client):
     server.rules.append(break_on_one)
     client()
 
-    until(lambda: {"t.0", "t.2", "t.3"} <= server.stored.keys(), within_s=60)
+    until(lambda: {"t.0", "t.2", "t.3"} <= server.stored.keys())
 
 
 def test_a_proxys_error_page_makes_nobody_give_a_result_up(server, client, tmp_path):
@@ -314,9 +318,9 @@ def test_a_full_spool_claims_nothing_and_goes_on_delivering(server, client, tmp_
 
     client(DOCKERCOMP_SPOOL_MB="1")
     until(lambda: sum(path.stat().st_size for path in spooled(tmp_path)) >= 1 << 20)
-    time.sleep(1)
     asked, kept = len(server.of("/next")), len(spooled(tmp_path))
-    time.sleep(1.5)
+    tries = len(server.of("/add"))
+    until(lambda: len(server.of("/add")) >= tries + 2)
     assert (len(server.of("/next")), len(spooled(tmp_path))) == (asked, kept)
     full.append("over")
 
@@ -342,8 +346,8 @@ def test_a_signal_gives_the_running_chunk_back_delivers_the_rest_and_leaves(serv
 
     process.send_signal(number)
 
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < PATIENCE_S
     assert set(server.stored) == {"t.1"}
     assert server.heard[-1].method == "DELETE"
     assert server.heard[-1].path == f"/containers/{server.of('/containers')[0].body['id']}"
@@ -351,9 +355,7 @@ def test_a_signal_gives_the_running_chunk_back_delivers_the_rest_and_leaves(serv
 
 
 @pytest.mark.parametrize("hanging", ["/containers", "/next", "/add /containers/"])
-def test_a_signal_ends_the_client_within_five_seconds_though_the_server_hangs(
-    server, client, tmp_path, hanging
-):
+def test_a_signal_ends_the_client_soon_though_the_server_hangs(server, client, tmp_path, hanging):
     server.offer("t.1", data="1")
     server.rules.append(
         lambda request: (
@@ -376,23 +378,27 @@ def test_a_signal_ends_the_client_within_five_seconds_though_the_server_hangs(
 
     process.terminate()
 
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 5
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < PATIENCE_S
     if "add" in hanging:
         assert spooled(tmp_path)
+
+
+def test_the_steps_of_leaving_take_less_than_five_seconds_whatever_the_server_does():
+    assert service.LAST_STEP_S + service.LAST_DELIVERY_S + service.LEAVE_S < 5
 
 
 def test_a_protocol_no_longer_spoken_stops_the_client_with_a_sentence(server, client, tmp_path):
     server.rules.append(lambda request: Reply(426, {"error": "This server speaks protocol 2."}, {}))
 
-    assert client().wait(10) == 3
+    assert client().wait(60) == 3
     assert "Error: This server speaks protocol 2. Update this client." in (tmp_path / "log").read_text()
 
 
 def test_a_refused_key_stops_a_client_that_was_never_welcome(server, client, tmp_path):
     server.rules.append(lambda request: Reply(401, {"error": "This key is not known."}, {}))
 
-    assert client().wait(10) == 2
+    assert client().wait(60) == 2
     log = (tmp_path / "log").read_text()
     assert "This key is not known." in log and "account-key" not in log
 
@@ -401,7 +407,7 @@ def test_there_is_one_client_in_a_home(server, client, tmp_path):
     first = client()
     until(lambda: server.lives)
 
-    assert client().wait(10) == 2
+    assert client().wait(60) == 2
     assert "Another client already runs in" in (tmp_path / "log").read_text()
     assert first.poll() is None
 
@@ -433,7 +439,7 @@ def test_outside_a_container_a_client_does_not_allow_everything(tmp_path):
     }
 
     said = subprocess.run(
-        [sys.executable, "-m", "client_container"], env=env, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "client_container"], env=env, capture_output=True, text=True, timeout=120
     )
 
     assert said.returncode == 2 and "DOCKERCOMP_ALLOW is *" in said.stderr

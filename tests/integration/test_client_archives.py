@@ -37,7 +37,7 @@ class Quiet(WSGIRequestHandler):
 def server(app: Any) -> Iterator[int]:
     """The port of the real server."""
     running = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
+    threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
     yield running.port
     running.shutdown()
 

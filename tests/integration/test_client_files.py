@@ -1,9 +1,12 @@
 """The whole client, as a process of its own, with files: they come, are kept, are made, and reach the server."""
 
+import contextlib
 import hashlib
 import json
+import os
 import random
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -310,13 +313,15 @@ COUNTING = (
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_the_next_attempt_of_a_chunk_goes_on_from_its_checkpoint_though_the_client_died(server, client, how):
+def test_the_next_attempt_of_a_chunk_goes_on_from_its_checkpoint_though_the_client_died(
+    server, client, tmp_path, how
+):
     server.beat_s = 0.1
     server.job["action"] = shell(COUNTING)
     server.offer("t.1")
     first = client()
     until(lambda: any("t.1" in request.body["started"] for request in server.of("/heartbeat")))
-    until(lambda: any(path.read_text().strip() == "1" for path in checkpoints(first)))
+    until(lambda: checkpoint(tmp_path / "home") == "1")
 
     first.send_signal(how)
     first.wait()
@@ -327,10 +332,14 @@ def test_the_next_attempt_of_a_chunk_goes_on_from_its_checkpoint_though_the_clie
     before = server.stored.pop("t.1")
 
     assert before["stdout"] == "1\n"
-    until(lambda: any(path.read_text().strip() == "1" for path in checkpoints(first)))  # it began anew
+    until(lambda: checkpoint(tmp_path / "home") == "1")  # it began anew
 
 
-def checkpoints(process):
-    """Files named n in the checkpoints of all jobs of tests here."""
-    folders = [Path("/tmp").glob("dockercomp-jobs-*"), Path("/tmp").glob("pytest-of-*/*/*/home/jobs")]
-    return [path for found in folders for one in found for path in one.glob("checkpoints/*/n")]
+def checkpoint(home):
+    """What the file n in the checkpoint of this client's job says."""
+    as_another = f"dockercomp-jobs-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}"
+    for jobs in (home / "jobs", Path(tempfile.gettempdir()) / as_another):
+        for path in jobs.glob("checkpoints/*/n"):
+            with contextlib.suppress(FileNotFoundError):
+                return path.read_text().strip()
+    return None

@@ -30,7 +30,7 @@ class Quiet(WSGIRequestHandler):
 @pytest.fixture
 def client(app: Any, new_key: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[..., Any]]:
     running = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
+    threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
     with clients_of(running, tmp_path, new_key("volunteer")) as start:
         yield start
     running.shutdown()

@@ -70,6 +70,88 @@ def test_a_job_that_nobody_fits_says_so_when_it_is_submitted_and_started(
     assert any("memory_mb at least 1000000" in one for one in made["warnings"])
 
 
+# --- last year's clients
+
+OLD = "its client is too old for that; update it"
+
+
+@pytest.mark.parametrize(
+    ("asks", "needs"),
+    [
+        ({"memory_mb": 100}, "a client that keeps to the limits of a job"),
+        ({"outputs": ["*.csv"]}, "a client that brings files of answers"),
+        ({"requires": {"gpu": {"at_least": 1}}}, "a client that hands graphics processors to jobs"),
+        ({"body": b"a,b\n1," + b"x" * 100_000 + b"\n"}, "a client that fetches files"),
+    ],
+)
+def test_what_only_newer_clients_know_waits_for_one_and_says_so(
+    scientist: Any, volunteer: Callable[..., Any], asks: Any, needs: str
+) -> None:
+    has = {"labels": {"gpu": 1}, "resources": {"memory_mb": 1000}}
+    old = volunteer(features=[], **has)
+    task = scientist.task(1, **asks)
+    started = scientist.ok("POST", f"/tasks/{task}/start")
+
+    why = scientist.ok("GET", f"/chunks/{task}.0/why")
+
+    assert old.claim() == []
+    said = " ".join(why["reasons"])
+    assert f"The job needs {needs}: none of them has it." in said and f"{needs} ({OLD})" in said
+    assert any(needs in one for one in started["warnings"])
+    assert [one["id"] for one in volunteer(**has).claim()] == [f"{task}.0"]
+
+
+def test_a_reactions_table_is_a_file_which_old_clients_do_not_fetch(
+    scientist: Any, volunteer: Callable[..., Any]
+) -> None:
+    task = scientist.running(1, after={"action": ["/bin/report"]})
+    old = volunteer(features=[])
+    [chunk] = old.claim()
+    old.add(old.attempt(chunk))
+
+    waiting, taken = old.claim(), volunteer().claim()
+
+    assert waiting == [] and [one["id"].startswith(f"{task}--after") for one in taken] == [True]
+
+
+def test_a_row_that_turns_out_large_goes_to_no_old_client_though_its_task_ran_before(
+    scientist: Any, volunteer: Callable[..., Any]
+) -> None:
+    scientist.ok("POST", "/projects", {"name": "sums"})
+    task = scientist.ok("POST", "/projects/sums/tasks", {"action": ["/bin/cat"], "open_ended": True})["id"]
+    old = volunteer(features=[])
+    scientist.ok("POST", f"/tasks/{task}/start")
+    scientist.ok("POST", f"/tasks/{task}/chunks", {"rows": [{"a": 1}]})
+    small = [one["id"] for one in old.claim()]
+
+    scientist.ok("POST", f"/tasks/{task}/chunks", {"rows": [{"a": "x" * 100_000}]})
+
+    assert (small, old.claim()) == ([f"{task}.0"], [])
+    assert [one["id"] for one in volunteer().claim()] == [f"{task}.1"]
+
+
+def test_an_old_client_is_not_dealt_what_it_would_compute_wrongly(
+    scientist: Any, volunteer: Callable[..., Any]
+) -> None:
+    old, new = volunteer(features=[]), volunteer()
+    scientist.task(4, outputs=["*"])
+
+    dealt = scientist.ok("POST", "/assign/sums")["dealt"]
+
+    assert dealt == {new.id: 4} and old.id not in dealt
+
+
+def test_a_chunk_with_a_large_input_stays_away_from_an_old_client_whatever_its_task_says(
+    scientist: Any, volunteer: Callable[..., Any], stores: Any
+) -> None:
+    task = scientist.running(body=b"a,b\n1," + b"x" * 100_000 + b"\n")
+    stores.tasks._gate.update_one(
+        {"_id": task}, {"$set": {"large_inputs": False}}
+    )  # as a claim before it read it
+
+    assert volunteer(features=[]).claim() == []
+
+
 # --- the server's own
 
 

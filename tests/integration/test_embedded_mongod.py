@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from product import free_port
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
@@ -367,8 +368,3 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

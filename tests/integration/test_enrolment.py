@@ -24,6 +24,13 @@ def service(stores: Any) -> Enrol:
     return Enrol(stores)
 
 
+@pytest.fixture
+def half_past(stores: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's clock stands in the middle of an hour: none ends during the test."""
+    stands = stores.clock.now().replace(minute=30)
+    monkeypatch.setattr(stores.clock, "now", lambda: stands)
+
+
 def post(app: Any, **body: Any) -> Any:
     return app.test_client().post("/enrol", json=body)
 
@@ -115,6 +122,7 @@ def test_the_same_request_many_times_at_once_makes_one_account(app: Any, service
     assert raw.enrolments.find_one({"kind": "key"})["left"] == 4
 
 
+@pytest.mark.usefixtures("half_past")
 def test_through_the_open_door_a_repeat_is_not_counted(app: Any, service: Enrol) -> None:
     service.open(per_hour=1)
     first, again = (post(app, nonce="4f2a" * 8) for _ in range(2))
@@ -146,6 +154,7 @@ def test_without_a_key_one_is_asked_for_until_the_operator_opens_the_door(app: A
     assert "asks for an enrolment key" in before.get_json()["error"]
 
 
+@pytest.mark.usefixtures("half_past")
 def test_so_many_an_hour_come_through_the_open_door_however_many_try_at_once(
     app: Any, service: Enrol
 ) -> None:

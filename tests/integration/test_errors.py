@@ -13,7 +13,8 @@ import pytest
 from source_server.domain.signature import FULL_TAILS, OTHERS
 from source_server.domain.trust import HOST_LEAST
 from source_server.housekeeping import Housekeeper
-from source_server.services.tasks.send_round import BATCH, IN_REQUEST
+from source_server.services.tasks import send_round
+from source_server.services.tasks.send_round import IN_REQUEST
 from source_server.stores.error_groups import OWN_PLACES, ErrorGroups
 
 
@@ -350,10 +351,11 @@ def test_chunks_without_a_quorum_get_one_more_answer_when_they_are_requeued(
 
 
 def test_a_large_requeue_is_carried_on_by_housekeeping_and_the_task_does_not_end_meanwhile(
-    scientist: Any, keeper: Housekeeper, raw: Any
+    scientist: Any, keeper: Housekeeper, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = BATCH * IN_REQUEST + 700
-    task = scientist.running(count)
+    batch = 100
+    monkeypatch.setattr(send_round, "BATCH", batch)
+    task = scientist.running(batch * IN_REQUEST + 70)
     set_aside(raw, task)
     keeper.tasks()
     assert scientist.ok("GET", f"/tasks/{task}")["outcome"] == "failed"
@@ -367,11 +369,11 @@ def test_a_large_requeue_is_carried_on_by_housekeeping_and_the_task_does_not_end
     keeper.rounds()
 
     assert answer.status_code == 202
-    assert answer.get_json() == {"sent": BATCH * IN_REQUEST, "done": False}
-    assert under_way["round"] == {"kind": "requeue", "which": "failed", "sent": BATCH * IN_REQUEST}
+    assert answer.get_json() == {"sent": batch * IN_REQUEST, "done": False}
+    assert under_way["round"] == {"kind": "requeue", "which": "failed", "sent": batch * IN_REQUEST}
     assert still == "running" and refused.status_code == 409
     # What came back in between is not sent out a second time by the same round.
-    assert states(raw, task) == {"quarantined": BATCH * IN_REQUEST, "ready": 700}
+    assert states(raw, task) == {"quarantined": batch * IN_REQUEST, "ready": 70}
     assert raw.tasks.find_one()["round"] is None
 
 
@@ -604,7 +606,7 @@ def command(
     from source_server.cli import main as of_operator
 
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     (tmp_path / "key").write_text(scientist.key)
     monkeypatch.setenv("DOCKERCOMP_SERVER", f"http://127.0.0.1:{server.server_port}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from parts import require
+from product import free_port
 from repositories import GitOverHttp, Repository, git, git_over_http
 
 from source_server.domain.refusal import BadInput, NotAllowed, Refusal, TooLarge, Unavailable
@@ -274,7 +275,7 @@ def test_a_name_of_a_private_address_is_refused_unless_it_is_listed(found: list[
 
 def test_the_address_that_was_looked_at_is_the_one_that_git_calls(tmp_path: Path) -> None:
     address = allowed("https://git.example/x", ["https://*/"], resolve=lambda host, port: ["8.8.8.8"])
-    git_of = Git(folder=tmp_path, address=address, deadline=time.monotonic() + 10, most_bytes=1_000_000)
+    git_of = Git(folder=tmp_path, address=address, deadline=time.monotonic() + 60, most_bytes=1_000_000)
 
     git_of.prepare()
 
@@ -289,7 +290,7 @@ def test_a_proxy_which_would_look_the_name_up_itself_is_only_for_hosts_that_are_
     for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "proxy.example")
     address = allowed("https://git.example/x", [listed], resolve=lambda host, port: ["8.8.8.8"])
-    git_of = Git(folder=tmp_path, address=address, deadline=time.monotonic() + 10, most_bytes=1_000_000)
+    git_of = Git(folder=tmp_path, address=address, deadline=time.monotonic() + 60, most_bytes=1_000_000)
 
     git_of.prepare()
 
@@ -310,9 +311,7 @@ def test_a_link_in_an_allowed_folder_does_not_lead_out_of_it(repository: Reposit
 
 
 def test_a_host_that_does_not_answer_is_tried_again_later(scratch: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    listed = f"http://127.0.0.1:{port}/"
+    listed = f"http://127.0.0.1:{free_port()}/"
 
     with (
         pytest.raises(Unavailable, match="does not answer now"),
@@ -332,7 +331,7 @@ def test_a_server_that_never_ends_its_answer_is_given_up_in_time(scratch: Path) 
         ):
             pass
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert list(scratch.iterdir()) == [] and _children(scratch) == []
 
 
@@ -356,7 +355,7 @@ def _children(scratch: Path) -> list[str]:
 def test_a_commit_that_is_larger_than_allowed_is_not_fetched_whole(
     repository: Repository, scratch: Path
 ) -> None:
-    commit = repository.commit({"noise": os.urandom(30_000_000)})
+    commit = repository.commit({"noise": os.urandom(20_000_000)})  # git may write 16 MiB beside the tree
 
     with (
         pytest.raises(TooLarge, match="too large"),
@@ -388,7 +387,7 @@ def test_a_tree_of_ten_to_the_tenth_files_is_refused_at_once(repository: Reposit
 
     said = refused(repository.url, commit, settings(repository.url))
 
-    assert "more than 200 files" in said and time.monotonic() - began < 20
+    assert "more than 200 files" in said and time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -134,6 +135,56 @@ def test_files_with_holes_are_refused() -> None:
     for packed in (old.tobuf(tarfile.GNU_FORMAT), new.tobuf(tarfile.PAX_FORMAT)):
         with pytest.raises(BadInput, match="holes"):
             unpacked(packed + bytes(1024))
+
+
+def extended(said: bytes, *, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A tar with a file of two bytes, before which an extended header says this."""
+    header, file = tarfile.TarInfo("header"), tarfile.TarInfo("short")
+    header.type, header.size, file.size = kind, len(said), 2
+    whole = header.tobuf(tarfile.USTAR_FORMAT) + said + bytes(-len(said) % 512)
+    return whole + file.tobuf(tarfile.USTAR_FORMAT) + b"1\n" + bytes(510) + bytes(1024)
+
+
+def record(name: bytes, value: bytes) -> bytes:
+    length = len(name) + len(value) + 3
+    length += len(str(length + len(str(length))))
+    return b"%d %s=%s\n" % (length, name, value)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"1" * 100_000,
+        b"4 aa" * 25_000 + b"=\n",
+        b"1" * 10 + b" hdrcharset=" * 8_000,
+        record(b"comment", b"1" * 100_000),
+        record(b"path", b"1" * 100_000),
+    ],
+    ids=["digits", "names", "charsets", "comment", "path"],
+)
+def test_no_header_of_a_tar_keeps_the_server_busy(said: bytes, kind: bytes) -> None:
+    began = time.process_time()
+
+    with contextlib.suppress(BadInput):
+        assert unpacked(extended(said, kind=kind)) == {"short": b"1\n"}
+
+    assert time.process_time() - began < 5
+
+
+def test_what_an_extended_header_says_of_a_file_counts() -> None:
+    said = record(b"comment", b"x") + record(b"path", b"a/" * 60 + b"long") + record(b"mtime", b"1.5")
+    long = io.BytesIO()
+    with tarfile.open(fileobj=long, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name in ("ä" * 90 + ".csv", "plain"):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.uname = 3, 1.5, "ö"  # type: ignore[assignment]
+            archive.addfile(info, io.BytesIO(b"abc"))
+
+    # Sixty folders deep: it is this name that is looked at.
+    with pytest.raises(BadInput, match="normalised"):
+        unpacked(extended(said))
+    assert unpacked(long.getvalue()) == {"ä" * 90 + ".csv": b"abc", "plain": b"abc"}
 
 
 # --- events

@@ -13,9 +13,9 @@ from documented import Documented
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from source_server.app import create_app
-from source_server.web.docs_page import curl
 from source_server.web.openapi import UNDESCRIBED
 from source_server.web.openapi_document import routes
+from source_server.web.views.docs_page import curl
 
 pytestmark = pytest.mark.mongo
 
@@ -43,7 +43,8 @@ def test_every_route_is_in_the_document_and_describes_itself(app: Any, document:
     assert silent == [], "give these views a docstring and @described: see source_server/web/openapi.py"
 
 
-def test_a_route_that_says_nothing_of_itself_is_found(app: Any) -> None:
+def test_a_route_that_says_nothing_of_itself_is_found(stores: Any) -> None:
+    app = create_app(stores, beat_s=20.0)
     app.add_url_rule("/new/<thing>", view_func=lambda thing: thing)
 
     silent = [one.path for one in routes(app) if one.entry is UNDESCRIBED]
@@ -106,7 +107,7 @@ def test_a_host_that_is_none_does_not_get_into_the_page(app: Any) -> None:
 
 
 def test_an_answer_that_the_document_does_not_know_is_noticed(stores: Any, scientist: Any) -> None:
-    from source_server.web import answers
+    from source_server.web.answers import projects as answers
 
     app = create_app(stores, beat_s=20.0)
     listening = Documented(app)

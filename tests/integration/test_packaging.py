@@ -19,8 +19,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    install = [venv / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    install = [*pip, "--python", str(venv), "install"]
     locked = [*install, "--require-hashes", "-r", ROOT / "locks" / "client.txt"]
     subprocess.run(locked, check=True, capture_output=True)
     subprocess.run([*install, "--no-deps", *wheels.glob("*.whl")], check=True, capture_output=True)

@@ -9,10 +9,8 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import pytest
 from parts import require
 from product import free_port, running
 from repositories import IDENTITY, Repository
+from web_servers import Quiet, WebServer
 
 from dockercomp.api import Server
 from dockercomp.config import read_key
@@ -37,26 +36,14 @@ class Listener:
         self.got: list[tuple[dict[str, str], bytes]] = []
         listener = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.body()
                 listener.got.append(({name.lower(): text for name, text in self.headers.items()}, body))
-                content = json.dumps(listener.answer).encode()
-                self.send_response(listener.status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                self.answer(listener.status, json.dumps(listener.answer).encode())
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        server = WebServer(Handler)
+        self.url, self.close = server.url, server.close
 
 
 @pytest.fixture

@@ -224,10 +224,38 @@ def test_a_webhook_that_sends_forms_is_understood(
     assert answer.get_json()["about"]["commit"] == commit
 
 
+def test_a_push_of_as_many_commits_as_github_ever_lists_is_taken_and_a_larger_one_told_so(
+    ada: Scientist, receiver: dict[str, Any]
+) -> None:
+    commits = [{"message": "m" * 12_000, "added": ["a"]}] * 2_040  # GitHub's own limit is 25 MB
+
+    largest = send(ada, receiver, push_body("a" * 40, commits=commits))
+    beyond = send(ada, receiver, push_body("b" * 40, commits=[*commits, {"message": "m" * 3_000_000}]))
+
+    assert (largest.status_code, largest.get_json()["about"]["commit"]) == (202, "a" * 40)
+    assert beyond.status_code == 413 and beyond.get_json()["error"]
+
+
+def test_a_push_by_force_without_new_commits_is_the_commit_that_it_points_to(
+    ada: Scientist, receiver: dict[str, Any], repository: Repository, handle: Callable[[], int]
+) -> None:
+    commit = repository.commit(FILES)
+
+    send(
+        ada, receiver, push_body(commit, before="c" * 40, forced=True, commits=[], head_commit={"id": commit})
+    )
+    handle()
+
+    [event] = events(ada)
+    assert (event["state"], event["task"]) == ("done", commit), event["why"]
+    assert ada.ok("GET", f"/tasks/{commit}")["name"] == f"study {commit[:12]}"
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "says"),
     [
         (b"not json", "push", "JSON"),
+        (b"[]", "push", "must be a JSON object"),
         (push_body("a" * 40), "issues", "push and ping"),
         (push_body("HEAD"), "push", "whole hash"),
         (push_body("--upload-pack=/bin/true".ljust(40, "a")), "push", "whole hash"),

@@ -11,6 +11,7 @@ import pytest
 from people import Scientist, Volunteer
 
 from source_server.housekeeping import Housekeeper
+from source_server.services.reactions.react import React
 
 JOBS: dict[str, Any] = {
     "success": {"action": ["/bin/report", "good", "{task}"]},
@@ -170,7 +171,7 @@ def test_a_reaction_gets_the_summary_as_its_input_and_the_table_as_a_file(
 
 
 def services_of(scientist: Scientist) -> Any:
-    from source_server.web.access import EXTENSION
+    from source_server.web.http.access import EXTENSION
 
     return scientist._http.application.extensions[EXTENSION]
 
@@ -538,3 +539,25 @@ def test_a_rerun_while_it_runs_ends_in_one_decision_with_companions_of_its_numbe
 
     assert reactions == [f"{task}--success-1.0", f"{task}--after-1.0"]
     assert raw.tasks.count_documents({"reacts_to": task}) == 2
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_who_made_the_table_until_the_task_was_deleted_leaves_nothing_for_the_next_one_of_its_id(
+    scientist: Scientist, volunteer: Volunteers, stores: Any, raw: Any, there: bool
+) -> None:
+    task, who = scientist.running(1, **JOBS), volunteer()
+    compute(who, 1)
+    companion = f"{task}--success-0"
+    raw.tasks.delete_one({"_id": companion})
+    raw.chunks.delete_one({"_id": f"{companion}.0"})
+
+    def table(*_: Any) -> tuple[str, tuple[()]]:
+        gone = raw.tasks.find_one_and_delete({"_id": task})
+        if there:
+            raw.tasks.insert_one({**gone, "created": stores.clock.now()})
+        return "{}", ()
+
+    React(stores, table)(task)  # type: ignore[arg-type]
+
+    assert raw.chunks.count_documents({"task": companion}) == 0
+    assert raw.tasks.count_documents({"_id": companion}) == 0

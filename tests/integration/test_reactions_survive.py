@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from forks import Child, Forks
 from people import Scientist, Volunteer
 from product import free_port
 
-SERVER = Path(__file__).parent / "dying_server.py"
 JOBS = {
     name: {"action": ["/bin/report", name, "{task}"], "timeout_s": 1.0}
     for name in ("success", "failure", "after")
@@ -24,27 +23,32 @@ JOBS = {
 class Dying:
     """The server as a process of its own; who calls it while it is dead starts it again, and says the same again."""
 
-    def __init__(self, uri: str, database: str) -> None:
-        self._uri, self._database = uri, database
+    def __init__(self, forks: Forks, uri: str, database: str, log: Path) -> None:
+        self._forks, self._uri, self._database, self._log = forks, uri, database, log
         self.deaths = 0
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Child | None = None
 
     def start(self, write: str = "", nth: int = 0) -> None:
         """Begin to serve; with `nth` it dies before the nth write of that kind."""
         self.port = free_port()
-        argv = [sys.executable, str(SERVER), self._uri, self._database, str(self.port), write, str(nth)]
-        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._process.stdout is not None
+        arguments = (self._uri, self._database, str(self.port), write, str(nth))
+        with self._log.open("a") as log:
+            self._process = self._forks.start(*arguments, stderr=log)
         line = self._process.stdout.readline()
         if line.startswith("killed"):
             self.deaths += 1
             self.start()
 
+    def said(self) -> str:
+        """The end of what it has written to stderr."""
+        return self._log.read_text()[-4000:]
+
     def stop(self) -> None:
         """Kill it, whatever it does."""
         if self._process is not None:
             self._process.kill()
-            said, _ = self._process.communicate(timeout=60)
+            said, _ = self._process.communicate()
+            self._process = None
             self.deaths += "killed" in said.splitlines()
 
     def open(self, path: str, *, method: str, headers: dict[str, str], **rest: Any) -> Any:
@@ -75,27 +79,56 @@ class _Answer:
         self.get_json: Callable[[], Any] = answer.json
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    forks = Forks(Path(__file__).parent, "dying_server")
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def dying(mongo_uri: str, raw: Any) -> Iterator[Dying]:
-    server = Dying(mongo_uri, raw.name)
+def dying(forks: Forks, mongo_uri: str, raw: Any, tmp_path: Path) -> Iterator[Dying]:
+    server = Dying(forks, mongo_uri, raw.name, tmp_path / "dying.log")
     yield server
     server.stop()
 
 
-def work(who: Volunteer, scientist: Scientist, task: str) -> list[str]:
+def work(who: Volunteer, scientist: Scientist, task: str, server: Dying) -> list[str]:
     """Compute what is handed out until the reactions have ended; the reactions' chunks, in the order of answering."""
     deadline, answered = time.monotonic() + 300, list[str]()
     while True:
         shown = scientist.ok("GET", f"/tasks/{task}")
         if shown["state"] == "complete" and not shown["reacting"]:
             return answered
-        assert time.monotonic() < deadline, f"the reactions do not end: {shown}"
-        for chunk in who.claim(1):
+        assert time.monotonic() < deadline, f"{_whys(scientist, shown)}\n{server.said()}"
+        for chunk in _claimed(who, server):
             if chunk["id"] not in answered:
                 answered.append(chunk["id"])
-            while who.add(who.attempt(chunk)).status_code == 503:
-                time.sleep(0.05)
+            _in_the_end(lambda chunk=chunk: who.add(who.attempt(chunk)), server)  # type: ignore[misc]
         time.sleep(0.02)
+
+
+def _claimed(who: Volunteer, server: Dying) -> list[dict[str, Any]]:
+    """What a claim wins; an answer that did not come is asked for under the same token, as a client does."""
+    body = {"token": str(uuid.uuid4()), "want": 1}
+    answer = _in_the_end(lambda: who.call("POST", "/next", body), server)
+    chunks = answer.get_json()["chunks"] if answer.status_code == 200 else []
+    return [{**chunk, "token": body["token"]} for chunk in chunks]
+
+
+def _in_the_end(call: Callable[[], Any], server: Dying) -> Any:
+    """The answer once the server knows one."""
+    while (answer := call()).status_code == 503:
+        time.sleep(0.05)
+    assert answer.status_code < 300, f"{answer.status_code} {answer.text[:500]}\n{server.said()}"
+    return answer
+
+
+def _whys(scientist: Scientist, shown: dict[str, Any]) -> str:
+    """Why the task, or the reaction to it, does not end."""
+    tasks = [shown["id"], *(one["id"] for one in shown["reaction_runs"])]
+    chunks = [f"{one}.{n}" for one in tasks for n in range(2)]
+    return "\n".join(scientist.call("GET", f"/chunks/{one}/why").text for one in chunks) + f"\n{shown}"
 
 
 #: What is written, from the last answer to the end of the reactions, and how often at least.
@@ -125,7 +158,7 @@ def test_reactions_survive_kill_9_of_the_server_before_every(
         dying.deaths = 0
         dying.start(write, nth)
 
-        answered = work(who, seen, task)
+        answered = work(who, seen, task, dying)
         dying.stop()
 
         companions = [f"{task}--{own}-0", f"{task}--after-0"]

@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Forks
 from people import Scientist
 
-KILLED = 9
 LONG_AGO = datetime.now(timezone.utc) - timedelta(hours=1)
 
-#: Handles events, and ends at once before its write number N.
-PROGRAM = """
-import os, sys
-from source_server.stores import gate
-from source_server.stores.database import open_stores
-from source_server.housekeeping import Housekeeper
 
-uri, database, last, step = sys.argv[1:]
-stores = open_stores(uri, database, application="killed")
-keeper = Housekeeper(stores, beat_s=20.0)
-left = int(last)
-
-def counted(write):
-    def call(*args, **rest):
-        global left
-        if left == 0:
-            os._exit(9)
-        left -= 1
-        return write(*args, **rest)
-    return call
-
-for name in ("insert", "insert_many", "put_if_absent", "update_one", "update_many", "guarded", "delete_many"):
-    setattr(gate.Gate, name, counted(getattr(gate.Gate, name)))
-getattr(keeper, step)()
-"""
+@pytest.fixture(scope="module")
+def keepers() -> Iterator[Forks]:
+    """Housekeepers in processes of their own."""
+    forks = Forks(Path(__file__).parent, "dying_keeper")
+    yield forks
+    forks.close()
 
 
-def killed_before(number: int, uri: str, raw: Any, step: str) -> bool:
+@pytest.fixture
+def killed_before(keepers: Forks, mongo_uri: str, raw: Any, tmp_path: Path) -> Callable[[int, str], bool]:
     """Whether a housekeeper's step came to its write of this number, where it was killed."""
-    argv = [sys.executable, "-c", PROGRAM, uri, raw.name, str(number), step]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, KILLED), done.stderr
-    return done.returncode == KILLED
+
+    def tried(number: int, step: str) -> bool:
+        with (tmp_path / "log").open("a") as log:
+            said, _ = keepers.start(mongo_uri, raw.name, str(number), step, stderr=log).communicate()
+        told = (tmp_path / "log").read_text()
+        assert "Traceback" not in told, told
+        return "done" not in said
+
+    return tried
 
 
 def time_passes(raw: Any) -> None:
@@ -61,7 +49,7 @@ def rows(raw: Any, task: str) -> list[Any]:
 
 
 def test_whatever_write_a_housekeeper_dies_before_the_event_becomes_its_one_task(
-    app: Any, scientist: Scientist, stores: Any, raw: Any, mongo_uri: str
+    app: Any, scientist: Scientist, stores: Any, raw: Any, killed_before: Callable[[int, str], bool]
 ) -> None:
     from source_server.housekeeping import Housekeeper
 
@@ -76,7 +64,7 @@ def test_whatever_write_a_housekeeper_dies_before_the_event_becomes_its_one_task
             way["address"], json=body, headers={"Authorization": f"Bearer {way['secret']}"}
         )
         assert sent.status_code == 202
-        killed = killed_before(number, mongo_uri, raw, "events")
+        killed = killed_before(number, "events")
         time_passes(raw)
         keeper.events()
         time_passes(raw)
@@ -96,7 +84,7 @@ def test_whatever_write_a_housekeeper_dies_before_the_event_becomes_its_one_task
 
 @pytest.mark.parametrize("step", ["schedules"])
 def test_whatever_write_a_housekeeper_dies_before_a_planned_time_is_one_event(
-    scientist: Scientist, stores: Any, raw: Any, mongo_uri: str, step: str
+    scientist: Scientist, stores: Any, raw: Any, killed_before: Callable[[int, str], bool], step: str
 ) -> None:
     from source_server.housekeeping import Housekeeper
 
@@ -108,7 +96,7 @@ def test_whatever_write_a_housekeeper_dies_before_a_planned_time_is_one_event(
         way = scientist.ok("POST", "/projects/nights/receivers", body)
         since = datetime.now(timezone.utc) - timedelta(days=2)
         raw.receivers.update_one({"_id": way["id"]}, {"$set": {"planned": since, "next_due": since}})
-        killed = killed_before(number, mongo_uri, raw, step)
+        killed = killed_before(number, step)
         keeper.schedules()
 
         assert raw.events.count_documents({"receiver": way["id"]}) == 1

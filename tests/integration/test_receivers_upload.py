@@ -311,6 +311,43 @@ def test_a_parquet_file_that_unfolds_to_billions_of_rows_is_refused(parquet: Any
     assert b"20000000 rows" in done.stderr
 
 
+def test_a_few_bytes_of_parquet_do_not_fill_the_database(
+    scientist: Scientist, raw: Any, parquet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow
+
+    monkeypatch.setattr("source_server.services.tasks.parquet.MAX_ROWS", 1_000_000)
+    same = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.nulls(2000, pyarrow.int32()).fill_null(0), ["x" * 60_000]
+    )
+    body = parquet({"t": same}, compression="zstd")
+    scientist.ok("POST", "/projects", {"name": "sums"})
+    task = scientist.ok("POST", "/projects/sums/tasks", CAT)["id"]
+
+    answer = scientist.call("PUT", f"/tasks/{task}/chunks/one", data=body, content_type=PARQUET)
+
+    assert len(body) < 2000
+    assert answer.status_code == 413 and "more than 1000000 bytes" in answer.get_json()["error"]
+    assert raw.chunks.count_documents({}) == 0
+
+
+def test_the_reader_of_parquet_is_told_nothing_of_the_servers_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sys
+
+    from source_server.domain.table import Lines
+    from source_server.services.tasks.parquet import parquet_rows
+
+    says = "import json, os; print(json.dumps(dict(os.environ)))"
+    monkeypatch.setattr("source_server.services.tasks.parquet.PROGRAM", (sys.executable, "-c", says))
+    monkeypatch.setenv("DOCKERCOMP_MONGO_URI", "mongodb://somebody:password@host/")
+
+    (row,) = parquet_rows(Lines([b"PAR1"]))
+
+    assert "PATH" in row.names and "password" not in row.text
+
+
 # --- archives
 
 

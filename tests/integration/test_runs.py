@@ -223,8 +223,18 @@ def test_a_local_job_file_is_run_with_the_files_that_git_follows_and_printed(
     assert (tmp_path / "out.csv").read_text().count("\n") == 3
 
 
+def test_an_answer_of_any_length_is_shown_as_far_as_it_fits(product: Product, tmp_path: Path) -> None:
+    repository = Repository(tmp_path, "study")
+    job = f"dockercomp: 1\nmain: {{action: {json.dumps([*GREET, '{a}'])}}}\ndata: {{rows: [{{a: x}}]}}\n"
+    repository.commit({"dockercomp.yml": job, "greeting": "h" * 200_000}, push=False)
+
+    out, _ = dockercomp(product, repository.work, "run", "--project", "tests")
+
+    assert f"row 0: accepted {'h' * 200}\n" in out
+
+
 def test_who_waits_for_a_task_that_nobody_can_compute_is_told_why_once_and_how_to_end(
-    product: Product, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    product: Product, tmp_path: Path
 ) -> None:
     job = f"dockercomp: 1\ntree: false\nmain: {{action: [x], image: '{IMAGE}'}}\n"
     (tmp_path / "dockercomp.yml").write_text(job)
@@ -232,11 +242,9 @@ def test_who_waits_for_a_task_that_nobody_can_compute_is_told_why_once_and_how_t
     source, task = server_of(product), out.strip()
     standstill, patient = Standstill(source, after_s=0.0), Standstill(source)
 
-    for _ in range(3):
-        standstill.look(source.task(task))
-        patient.look(source.task(task))
+    lines = [line for _ in range(3) for one in (standstill, patient) for line in one.look(source.task(task))]
 
-    said = capsys.readouterr().err
+    said = "\n".join(lines)
     assert said.count("Nothing of it has moved") == 1
     assert f"{task}.0 (ready): " in said and f"end the task with: dockercomp cancel {task}" in said
     source.cancel(task)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +165,32 @@ def record_of(product: Product, task: str) -> dict:  # type: ignore[type-arg]
 
     server = Server(product.address, read_key(Path(product.env["DOCKERCOMP_KEY_FILE"])))
     return server.task(task)
+
+
+def on_a_terminal(product: Product, *argv: str) -> str:
+    """What the command sends to a terminal, escape sequences and all."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(argv, env=product.env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # that is how a terminal ends
+        while piece := os.read(ours, 4096):
+            seen += piece
+    os.close(ours)
+    assert done.wait() == 0, seen
+    return seen.decode()
+
+
+def test_what_a_program_prints_does_not_reach_the_terminal_as_commands(product: Product) -> None:
+    task = submit(product, command=(ECHO, "\x1b]0;owned\x07\x1b[2Jinnocent\u202e"), rows=1)
+    product.run("dockercomp", "assign", "--project", "sums")
+    until(
+        lambda: "innocent" in product.run("dockercomp", "task", "attempts", task),
+        seconds=60,
+        what="its attempt",
+    )
+
+    shown = on_a_terminal(product, "dockercomp", "task", "attempts", task)
+
+    assert "answered \\x1b]0;owned\\x07\\x1b[2Jinnocent\\u202e" in shown
+    assert "\x1b" not in shown and "\x07" not in shown and "\u202e" not in shown

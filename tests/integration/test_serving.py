@@ -21,6 +21,7 @@ from source_server.housekeeping import Housekeeper
 from source_server.server_home import Address
 
 WITHIN = timedelta(seconds=3)
+BEAT_S = 60.0
 
 
 @pytest.fixture
@@ -61,9 +62,9 @@ def test_after_an_outage_longer_than_a_beat_nobody_is_purged_before_three_beats_
 ) -> None:
     who = volunteer()
     clock = [0.0]
-    keeper = Housekeeper(stores, beat_s=1.0, monotonic=lambda: clock[0])
+    keeper = Housekeeper(stores, beat_s=BEAT_S, monotonic=lambda: clock[0])
     raw.containers.update_one(
-        {"_id": who.id}, {"$set": {"last_seen": stores.clock.now() - timedelta(minutes=5)}}
+        {"_id": who.id}, {"$set": {"last_seen": stores.clock.now() - timedelta(hours=2)}}
     )
 
     def look(*, serving: bool) -> str:
@@ -71,10 +72,10 @@ def test_after_an_outage_longer_than_a_beat_nobody_is_purged_before_three_beats_
             stores.meta.mark_serving(stores.clock.now())
         else:
             raw.meta.update_one(
-                {"_id": "serving"}, {"$set": {"seen": stores.clock.now() - timedelta(seconds=2)}}
+                {"_id": "serving"}, {"$set": {"seen": stores.clock.now() - timedelta(seconds=2 * BEAT_S)}}
             )
         keeper.silence()
-        clock[0] += 0.25
+        clock[0] += BEAT_S / 4
         return str(raw.containers.find_one({"_id": who.id})["state"])
 
     before = [look(serving=True) for _ in range(4)]

@@ -30,7 +30,7 @@ THREADS = 8
 SIZE = 256 * 1024 * 1024
 FILE = "/releases/current/dockercomp-0.1.0.tar.gz"
 IMPATIENT = """\
-from source_server.web import streams
+from source_server.web.http import streams
 streams.PATIENCE_S = {patience}
 from source_server.wsgi import application
 """
@@ -124,7 +124,7 @@ def test_cutting_them_off_does_not_keep_the_others_waiting(serve: Any) -> None:
         eventually(has_place)
         has_place()
 
-    assert max(waited) < 4  # and not two seconds for each of them
+    assert max(waited) < 2 * MOST_READERS  # and not two seconds for each of them
 
 
 def test_a_steady_reader_gets_all_of_it_over_a_connection_that_stays(serve: Any) -> None:
@@ -168,7 +168,7 @@ def healthy(port: int) -> bool:
         return False
 
 
-def eventually(condition: Any, within_s: float = 60.0) -> None:
+def eventually(condition: Any, within_s: float = 90.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not become true"

@@ -50,6 +50,25 @@ def test_an_upload_that_breaks_off_at_the_end_of_a_row_is_not_taken_for_the_whol
     assert put(scientist, task, sent).status_code == 201
 
 
+def test_who_sent_what_was_refused_does_not_wait_until_all_of_it_is_cleared_away(
+    scientist: Any, stores: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "REMOVED_AT_ONCE", 30)
+    monkeypatch.setattr(service, "BATCH", 10)
+    first, second = empty_task(scientist), empty_task(scientist)
+    ragged = b"a\n" + b"1\n" * 100 + b"1,2\n"
+
+    answers = [put(scientist, task, ragged).get_json()["error"] for task in (first, second)]
+
+    assert answers == ["Line 102 has 2 values for 1 columns."] * 2
+    assert raw.chunks.count_documents({"task": first}) == 70
+    assert put(scientist, second, b"a\n1\n").status_code == 201  # its place is free all the same
+    assert raw.chunks.count_documents({"task": second}) == 1
+    Housekeeper(stores, beat_s=20.0).tasks()
+    assert raw.chunks.count_documents({"task": first}) == 0
+    assert put(scientist, first, b"a\n1\n").status_code == 201
+
+
 def test_clearing_a_failed_upload_away_never_takes_its_successors_chunks(
     scientist: Any, app: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,10 +76,10 @@ def test_clearing_a_failed_upload_away_never_takes_its_successors_chunks(
     clearing, go_on = threading.Event(), threading.Event()
     really_remove = Chunks.remove_upload
 
-    def slowly(self: Chunks, task_id: str, attempt: str) -> int:
+    def slowly(self: Chunks, task_id: str, attempt: str, **rest: Any) -> int:
         clearing.set()
         go_on.wait(20)
-        return really_remove(self, task_id, attempt)
+        return really_remove(self, task_id, attempt, **rest)
 
     monkeypatch.setattr(Chunks, "remove_upload", slowly)
     hasty = type(scientist)(app, scientist.key)
@@ -75,14 +94,18 @@ def test_clearing_a_failed_upload_away_never_takes_its_successors_chunks(
     assert second.status_code == 201 and raw.chunks.count_documents({"task": task}) == 50
 
 
-def test_a_slow_upload_keeps_its_place(scientist: Any, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "QUIET", timedelta(seconds=0.5))  # a minute, scaled
+def test_a_slow_upload_keeps_its_place(
+    scientist: Any, app: Any, stores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, passed = stores.clock.now(), [0.0]
+    monkeypatch.setattr(stores.clock, "now", lambda: began + timedelta(seconds=passed[0]))
+    monkeypatch.setattr(service.time, "monotonic", lambda: passed[0])
     task = empty_task(scientist)
     impatient = type(scientist)(app, scientist.key)
     statuses: list[int] = []
 
     class Slow(io.RawIOBase):
-        """A row each 0.1 s, two seconds long."""
+        """A row each twelve seconds, four minutes long."""
 
         rows = 20
 
@@ -90,7 +113,7 @@ def test_a_slow_upload_keeps_its_place(scientist: Any, app: Any, monkeypatch: py
             return True
 
         def readinto(self, buffer: Any) -> int:
-            threading.Event().wait(0.1)
+            passed[0] += service.QUIET.total_seconds() / 5
             if self.rows == 10:
                 statuses.append(put(impatient, task, b"a\n7\n").status_code)
             self.rows -= 1
@@ -132,7 +155,7 @@ def test_a_server_that_wakes_after_another_attempt_was_sealed_hides_nothing_and_
     ("kind", "body", "expected"),
     [
         ("application/jsonl", b'{"\\ud800": 1}\n', "lone surrogate"),
-        ("text/csv", b'a\n"' + b"x\n" * 600_000 + b'"\n', "larger than"),
+        ("text/csv", b'a\n"' + b"x\n" * 600_000 + b'"\n', "spread over many lines is longer than"),
         ("text/csv", b"a\n" + b"0123456789\n" * 120_000, "more than 2097152"),
     ],
 )

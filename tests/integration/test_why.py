@@ -470,7 +470,7 @@ def test_assigning_several_tasks_names_those_that_a_warning_is_about(scientist: 
 def served(app: Any) -> Iterator[str]:
     """The app's address on a real socket."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -8,10 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
-from model.cases import DEEP, SETTINGS
-from model.explorer import explore
+from model import cases, reacting_cases
+from model.explorer import Report, explore
 from model.protocol import Protocol
+from model.reacting import Ending
+
+Check = Callable[[int], Report]  #: told how many states it may look at
 
 
 def main(arguments: list[str]) -> int:
@@ -21,17 +25,27 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--deep", action="store_true", help="the large settings (minutes each, gigabytes)")
     parser.add_argument("--most", type=int, default=1_000_000, help="states at most for each setting")
     asked = parser.parse_args(arguments)
-    chosen = [one for one in (DEEP if asked.deep else SETTINGS) if asked.name in one.name]
+    chosen = {name: check for name, check in _checks(deep=asked.deep).items() if asked.name in name}
     if not chosen:
         print(f"There is no setting with {asked.name!r} in its name.", file=sys.stderr)
         return 2
     sound = True
-    for setting in chosen:
+    for name, check in chosen.items():
         begun = time.monotonic()
-        report = explore(Protocol(setting), most=asked.most)
-        print(f"{setting.name} ({time.monotonic() - begun:.0f} s)\n  {report}", flush=True)
+        report = check(asked.most)
+        print(f"{name} ({time.monotonic() - begun:.0f} s)\n  {report}", flush=True)
         sound = sound and not report.violations
     return 0 if sound else 1
+
+
+def _checks(*, deep: bool) -> dict[str, Check]:
+    """By the name of the setting: of dispatch, and of a task's end."""
+    checks: dict[str, Check] = {}
+    for setting in cases.DEEP if deep else cases.SETTINGS:
+        checks[setting.name] = lambda most, one=setting: explore(Protocol(one), most=most)  # type: ignore[misc]
+    for end in reacting_cases.DEEP if deep else reacting_cases.SETTINGS:
+        checks[end.name] = lambda most, one=end: explore(Ending(one), most=most)  # type: ignore[misc]
+    return checks
 
 
 if __name__ == "__main__":

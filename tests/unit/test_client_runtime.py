@@ -1,5 +1,6 @@
 """The process runtime on real child processes."""
 
+import functools
 import hashlib
 import json
 import os
@@ -133,17 +134,83 @@ def test_a_fraction_of_a_processor_is_one_thread(run):
     assert run(shell("echo $OMP_NUM_THREADS"), cpus=0.25).stdout == "1\n"
 
 
-def test_what_a_job_asked_for_bounds_it(run):
-    work = shell(
-        'sleep 0.3; head -c 9000000 /dev/zero > "$DOCKERCOMP_OUT/f"',
-        **ASKED,
+@pytest.fixture(params=[None, pytest.param(JOB_UID, marks=needs_root)], ids=["same user", "other user"])
+def run_as(request, run, tmp_path):
+    """Runs jobs as our user, or as one whose limits only a privilege could change from outside."""
+    if request.param is None:
+        yield run
+        return
+    parent = prepare_parent(tmp_path, uid=request.param)
+    yield functools.partial(run, parent=parent, uid=request.param)
+    parent.rmdir()
+
+
+def test_what_a_job_asked_for_bounds_it_from_its_first_moment(run_as):
+    told = run_as(shell("ulimit -d; ulimit -f; echo $OMP_NUM_THREADS", **ASKED), cpus=4.0).stdout
+
+    assert told.split() == [str(40 * 1024), str(2 * 2**20 // 512), "1"]
+
+
+def test_a_program_that_gets_no_more_memory_ran_out_of_it(run_as):
+    work = shell("head -c 200000000 /dev/zero | tail -c 190000000 | wc -c >&2; exit 1", memory_mb=40)
+
+    execution = run_as(work)
+
+    assert execution.outcome == "oom" and "The job may have 40 MiB of memory." in execution.stderr_tail
+
+
+def test_processes_that_together_take_more_memory_than_the_job_may_are_killed(run_as):
+    each = "(head -c 25000000 /dev/zero; sleep 60) | tail -c 25000000 | wc -c >&2 &"
+
+    execution = run_as(shell(f"{each} {each} wait", memory_mb=40))
+
+    assert (execution.outcome, execution.signal) == ("oom", 9)
+
+
+def test_memory_that_processes_share_counts_once(run):
+    program = (
+        "import os, time\nheld = bytearray(30_000_000)\n"
+        "for _ in range(4):\n    if os.fork() == 0:\n        time.sleep(1.2); os._exit(0)\n"
+        "for _ in range(4): os.wait()\nprint(len(held))"
     )
 
-    execution = run(work, cpus=4.0)
+    execution = run(chunk(sys.executable, "-c", program, memory_mb=100))
 
-    assert execution.outcome == "failed" and execution.exit_code == 128 + 25  # the shell's word for SIGXFSZ
-    told = run(shell("sleep 0.3; ulimit -d; ulimit -f; echo $OMP_NUM_THREADS", **ASKED), cpus=4.0).stdout
-    assert told.split() == [str(40 * 1024), str(2 * 2**20 // 512), "1"]
+    assert (execution.outcome, execution.stdout) == ("ok", "30000000\n")
+
+
+def test_files_that_together_are_more_than_the_job_may_write_end_it(run):
+    script = 'for i in 1 2 3; do head -c 900000 /dev/zero > "$DOCKERCOMP_OUT/$i"; done; sleep 60'
+
+    execution = run(shell(script, disk_mb=2))
+
+    assert (execution.outcome, execution.signal) == ("output_limit", 9)
+    assert "The program wrote more than the 2 MiB that the job may write." in execution.stderr_tail
+
+
+@pytest.mark.parametrize("script", ["exec head -c 9000000 /dev/zero > f", "head -c 9000000 /dev/zero > f"])
+def test_a_file_larger_than_the_job_may_write_is_told_from_a_program_that_failed(run, script):
+    execution = run(shell(script, disk_mb=2))
+
+    assert execution.outcome == "output_limit" and "2 MiB" in execution.stderr_tail
+
+
+def test_limits_change_nothing_else_of_how_a_program_begins(run):
+    script = "env | grep -v -e PWD= -e HOME= -e TMPDIR= -e DOCKERCOMP_ | sort; grep -e Sig /proc/self/status"
+
+    bound, free = (run(shell(script, env={"LANG": "C", "ODD": "a=\u00e9\n"}, **one)) for one in (ASKED, {}))
+
+    assert bound.outcome == "ok"
+    ignoring = [line for line in bound.stdout.splitlines() if "OMP_" not in line]
+    assert ignoring == [line for line in free.stdout.splitlines() if "OMP_" not in line]
+
+
+@pytest.mark.parametrize(("program", "code"), [("/bin/none", 127), ("/etc/passwd", 126)])
+def test_a_program_with_limits_that_cannot_be_run_says_so_as_a_shell_would(run, program, code):
+    execution = run(chunk(program, memory_mb=100))
+
+    assert (execution.outcome, execution.exit_code) == ("failed", code)
+    assert f"'{program}' cannot be run: " in execution.stderr_tail
 
 
 def test_the_job_has_a_folder_of_its_own_that_is_gone_afterwards(run, tmp_path):
@@ -198,7 +265,8 @@ def test_a_flood_on_stdout_is_cut_off(run):
 
     execution = run(shell("while :; do echo flood; done"))
 
-    assert (execution.outcome, execution.stdout) == ("output_limit", "")
+    assert execution.outcome == "output_limit"
+    assert 0 < len(execution.stdout) <= STDERR_BYTES and "flood\nflood" in execution.stdout
     assert time.monotonic() - began < 10
 
 
@@ -226,8 +294,22 @@ def test_stderr_that_is_no_text_is_kept_as_far_as_it_is_and_within_its_bytes(run
 def test_an_answer_that_is_not_utf8_is_an_error_of_the_attempt(run, bad):
     execution = run(shell(f"printf 'ab{bad}'"))
 
-    assert (execution.outcome, execution.exit_code, execution.stdout) == ("failed", 0, "")
+    assert (execution.outcome, execution.exit_code) == ("failed", 0)
+    assert execution.stdout.startswith("ab\ufffd")
     assert execution.stderr_tail == "dockercomp: The answer is not UTF-8 (byte 3).\n"
+
+
+def test_what_a_failing_test_says_on_stdout_is_kept_with_the_attempt(run):
+    execution = run(shell("echo '1 failed'; echo why >&2; exit 1"))
+
+    assert (execution.outcome, execution.exit_code) == ("failed", 1)
+    assert (execution.stdout, execution.stderr_tail) == ("1 failed\n", "why\n")
+
+
+def test_of_a_failing_program_that_said_much_the_end_is_kept(run):
+    execution = run(shell("head -c 100000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1"))
+
+    assert len(execution.stdout) <= STDERR_BYTES and execution.stdout.endswith("x\nthe end\n")
 
 
 def test_what_the_program_left_running_is_killed(run):
@@ -470,12 +552,12 @@ def test_a_flood_of_files_is_bounded(run):
     assert "Left out of /out" in execution.stderr_tail and "and 197 more" in execution.stderr_tail
 
 
-def test_what_is_larger_than_the_job_said_is_left_out(run):
+def test_of_what_is_larger_than_the_job_said_nothing_is_kept(run):
     script = "for i in 1 2 3; do head -c 700000 /dev/zero > f$i; done"
 
     execution = run(outputs(script, "**", disk_mb=1))
 
-    assert [file.name for file in execution.files] == ["f1"] and "f2 (too big)" in execution.stderr_tail
+    assert execution.outcome == "output_limit" and not execution.files
 
 
 def test_a_process_that_escaped_may_write_on_and_what_is_taken_has_its_hash(run):

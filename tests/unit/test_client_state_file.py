@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from web_servers import Quiet, WebServer
 
 from client_container.failures import LifeEnded, Refused, ServerUnavailable
 from client_container.protocol import Beat, Introduction, Registration
@@ -34,32 +33,23 @@ class Answers:
         self.queue: list[tuple[int, dict[str, Any]]] = []
         answers = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        class Handler(Quiet):
+            def _next(self) -> None:
+                self.body()
                 status, message = answers.queue.pop(0)
-                body = json.dumps(message).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(status, json.dumps(message).encode())
 
-            do_POST = do_DELETE = _answer
+            do_POST = do_DELETE = _next
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        server = WebServer(Handler)
+        self.url, self.close = server.url, server.close
 
 
 @pytest.fixture
 def answers() -> Iterator[Answers]:
     made = Answers()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 def facts(home: Path) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from time import process_time
 from typing import Any
 
 import pytest
+from agreeing import same_json
 
 from source_server.domain.agreement import decide
 from source_server.domain.attempt import Attempt, Outcome
-from source_server.domain.chunk import Candidate
-from source_server.domain.comparing import MAX_COMPARED, Tolerance, same_json
+from source_server.domain.chunk import Candidate, ChunkFile
+from source_server.domain.comparing import MAX_COMPARED, Tolerance
 from source_server.domain.signature import signature
 from source_server.domain.validation import Validation
-from source_server.services.tasks.validate import MOST_SHOWN, question
+from source_server.services.tasks.question import KEPT_FREE, MOST_SHOWN, Answer, Given, question
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
 
@@ -79,28 +80,91 @@ def test_values_agree_in_their_form_and_within_tolerance_in_their_numbers(
 # --- a validator's question
 
 
+def asked(text: str | None, answers: list[str], *, run: int = 0) -> str:
+    return question(run, Given(text=text), [Answer(text=one) for one in answers]).text
+
+
 def test_a_question_has_its_bound_and_an_answer_that_is_too_large_to_be_shown_is_null() -> None:
     small, large = "1\n", "\x01" * 256 * 1024
 
-    text = question(3, '{"a": 1}', [large, small, *[large] * 10])
+    text = asked('{"a": 1}', [large, small, *[large] * 10], run=3)
 
-    asked = json.loads(text)
+    said = json.loads(text)
     assert len(text) < MOST_SHOWN + 1000
-    assert asked["answers"] == [None, small, *[None] * 10]
-    assert (asked["run"], asked["count"], asked["input"]) == (3, 12, {"a": 1})
-    assert asked["left_out"] == [0, *range(2, 12)]
+    assert said["answers"] == [None, small, *[None] * 10]
+    assert (said["run"], said["count"], said["input"]) == (3, 12, {"a": 1})
+    assert said["left_out"] == [0, *range(2, 12)]
 
 
 def test_few_answers_are_shown_whatever_is_in_them() -> None:
     large = "\x01" * 256 * 1024
 
-    assert json.loads(question(0, None, [large] * 5))["answers"] == [large] * 5
+    assert json.loads(asked(None, [large] * 5))["answers"] == [large] * 5
 
 
 def test_a_question_carries_an_input_that_is_deeper_than_a_parser_bears() -> None:
     deep = "[" * 30_000 + "]" * 30_000
 
-    assert f'"input": {deep}, "answers": ["1"]' in question(0, deep, ["1"])
+    assert f'"input": {deep}, "answers": ["1"]' in asked(deep, ["1"])
+
+
+def kept(name: str, size: int = 10, mark: str = "a") -> ChunkFile:
+    return ChunkFile(name=name, sha256=mark * 64, bytes=size)
+
+
+def test_files_lie_where_the_question_says_or_under_their_hash_where_a_name_would_be_too_deep() -> None:
+    deep = "/".join("abcdefghijklmnop")
+    given = Given(file=kept("chunk.json", 5), files=(kept("a.bin", mark="b"),))
+    answers = [Answer(text="", files=(kept("x", mark="c"), kept(deep, mark="d"))), Answer(text="", files=())]
+
+    asked = question(0, given, answers, room=1000)
+
+    said = json.loads(asked.text)
+    assert said["input"] is None and said["left_out"] == []
+    assert said["input_file"] == {"sha256": "a" * 64, "bytes": 5, "path": "input/chunk.json"}
+    assert [one["path"] for one in said["files"]] == ["input/a.bin"]
+    assert [one["path"] for one in said["answer_files"][0]] == [f"answers/0/{mark * 64}" for mark in "cd"]
+    assert [one["name"] for one in said["answer_files"][0]] == ["x", deep] and said["answer_files"][1] == []
+    told = [one["path"] for one in (*said["files"], said["input_file"], *said["answer_files"][0])]
+    assert sorted(one.name for one in asked.files) == sorted(told)
+
+
+def test_an_answer_whose_files_take_more_than_its_part_of_the_room_is_worth_nothing() -> None:
+    given = Given(text="{}", files=(kept("in.bin", 400),))
+    large, many = Answer(text="1", files=(kept("x", 301),)), [kept(f"f{n}") for n in range(500)]
+    fine = Answer(text="1", files=(kept("x", 300),))
+
+    asked = question(0, given, [large, fine], room=1000)
+    crowded = question(0, given, [fine, Answer(text="2", files=tuple(many))], room=100_000)
+    only_told = question(0, given, [large, fine])
+
+    assert json.loads(asked.text)["left_out"] == [0]
+    assert json.loads(asked.text)["answer_files"][0] is None
+    assert [one.name for one in asked.files] == ["input/in.bin", "answers/1/x"]
+    assert json.loads(crowded.text)["left_out"] == [1] and len(crowded.files) == 2
+    assert json.loads(only_told.text)["left_out"] == [] and only_told.files == ()
+    assert "path" not in json.loads(only_told.text)["answer_files"][0][0]
+
+
+def test_files_of_an_input_that_take_more_than_half_of_the_room_are_only_told_of() -> None:
+    given = Given(text="{}", files=(kept("in.bin", 501),))
+
+    asked = question(0, given, [Answer(text="1", files=(kept("x", 500),))] * 2, room=1000)
+
+    assert [one.name for one in asked.files] == ["answers/0/x", "answers/1/x"]
+    assert json.loads(asked.text)["files"] == [{"name": "in.bin", "sha256": "a" * 64, "bytes": 501}]
+
+
+def test_a_question_about_the_most_and_longest_names_still_fits_into_a_document() -> None:
+    part = "\u00e9" * 100
+    names = ["/".join([part] * 4 + [f"{n:04}"]) for n in range(1000)]
+    files = tuple(kept(name, 1) for name in names)
+    given = Given(text="{}", files=files)
+
+    asked = question(0, given, [Answer(text="1", files=files)] * 16, room=KEPT_FREE)
+
+    assert len(asked.text) < 1.3 * MOST_SHOWN and len(asked.files) <= 1000
+    assert len(asked.text) + sum(len(one.name.encode()) + 200 for one in asked.files) < 15 * 2**20
 
 
 # --- signatures

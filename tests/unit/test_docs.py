@@ -188,11 +188,11 @@ def _described(page: str) -> set[str]:
 def _endpoints() -> Iterator[str]:
     from flask import Blueprint, Flask
 
-    import source_server.web
+    import source_server.web.views
     from source_server.web.openapi_document import routes
 
     app = Flask("source_server", static_folder=None)
-    for module in pkgutil.iter_modules(source_server.web.__path__, "source_server.web."):
+    for module in pkgutil.iter_modules(source_server.web.views.__path__, "source_server.web.views."):
         blueprint = getattr(importlib.import_module(module.name), "blueprint", None)
         if isinstance(blueprint, Blueprint):
             app.register_blueprint(blueprint)

@@ -17,7 +17,7 @@ from source_server.domain.dealing import level
 from source_server.domain.refusal import BadInput
 from source_server.domain.signature import signature
 from source_server.domain.table import Lines, csv_rows, cut, jsonl_rows, rows_of
-from source_server.domain.timing import computed_for, is_silent, lease_until
+from source_server.domain.timing import computed_for, lease_until, silent_since
 from source_server.domain.watch import WorkingService
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
@@ -50,7 +50,9 @@ def test_a_lease_later_in_its_batch_runs_longer() -> None:
 
 @pytest.mark.parametrize(("silence", "expected"), [(59, False), (60, False), (61, True)])
 def test_three_missed_beats_are_silence(silence: int, expected: bool) -> None:
-    assert is_silent(NOW - timedelta(seconds=silence), now=NOW, beat_s=20) is expected
+    last_seen = NOW - timedelta(seconds=silence)
+
+    assert (last_seen < silent_since(NOW, beat_s=20)) is expected
 
 
 def test_silence_is_judged_only_after_three_beats_of_service_seen_without_a_gap() -> None:
@@ -177,6 +179,33 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
 def test_a_line_that_is_not_utf8_is_named() -> None:
     with pytest.raises(BadInput, match="Line 3"):
         list(csv_rows(Lines([b"a\n", b"1\n", b"\xff\n"])))
+
+
+def test_a_value_may_be_as_long_as_a_line() -> None:
+    (one,) = cut(csv_rows(Lines([b"a,b\n", b"x" * 900_000 + b",1\n"])), rows_per_chunk=1, needed={"a"})
+
+    assert len(json.loads(one.text)["a"]) == 900_000
+
+
+def test_a_quote_that_nothing_closes_is_told_by_the_line_where_it_opens() -> None:
+    with pytest.raises(BadInput, match=r"Line 3: a quote opens there, and nothing closes it."):
+        list(csv_rows(Lines([b"a,b\n", b"1,2\n", b'"1,2\n', b"3,4\n"])))
+
+
+def test_who_asks_for_a_field_that_is_not_there_hears_which_are() -> None:
+    rows = csv_rows(Lines([b"city;year\n", b"Ulm;1879\n"]))
+
+    with pytest.raises(BadInput, match=r"Line 2 has no field 'city', .*: it has 'city;year' "):
+        list(cut(rows, rows_per_chunk=1, needed={"city"}))
+
+
+def test_of_many_fields_some_are_named() -> None:
+    names = ",".join(f"c{number}" for number in range(900)).encode()
+    rows = csv_rows(Lines([names + b"\n", b",".join([b"1"] * 900) + b"\n"]))
+
+    with pytest.raises(BadInput, match=r"it has 'c0', .*'c7' and 892 more ") as said:
+        list(cut(rows, rows_per_chunk=1, needed={"x"}))
+    assert len(str(said.value)) < 400
 
 
 def test_an_attempt_that_no_beat_saw_start_took_its_share_of_the_claim_and_not_all_of_it() -> None:

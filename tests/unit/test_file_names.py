@@ -74,6 +74,16 @@ def test_server_and_launcher_mean_the_same_by_a_pattern(pattern: str, name: str)
     assert server.matches(name, [pattern]) == launcher_patterns.fits(name, [pattern])
 
 
+@pytest.mark.parametrize("pattern", ["/out/*.png", "plots/", "a//b", "./a", "../*", "a\\*", ""])
+def test_a_pattern_that_no_name_can_fit_is_known_for_it(pattern: str) -> None:
+    assert not server.could_match(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "**", "model/**", "**/*.csv", "...", "a..b/?"])
+def test_a_pattern_that_some_name_fits_is_taken(pattern: str) -> None:
+    assert server.could_match(pattern)
+
+
 def test_a_row_fills_names_and_hashes_and_doubled_braces_stay() -> None:
     known = "a" * 64
     inputs = (("{{x}}/{n}.bin", "{h}"), ("fixed", known))

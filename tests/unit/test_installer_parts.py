@@ -8,15 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from parts import require
+from web_servers import Quiet, serving
 
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "install"
@@ -137,7 +136,7 @@ def test_the_password_of_a_proxy_is_not_among_the_words_of_a_command(tmp_path: P
 def endless_answers() -> Iterator[str]:
     """The URL of a server that never stops to answer, and does not say how long the answer is."""
 
-    class Endless(BaseHTTPRequestHandler):
+    class Endless(Quiet):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
@@ -145,16 +144,8 @@ def endless_answers() -> Iterator[str]:
                 for _ in range(5000):
                     self.wfile.write(b"x" * 10_000)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Endless) as server:
+        yield server.url
 
 
 def test_an_answer_without_end_is_cut_off_and_not_kept(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from source_server.domain.refusal import BadInput
-from source_server.web.job_file import read_job_file, task_body
-from source_server.web.job_rows import kind_of, lines_of
-from source_server.web.yaml_text import MOST_BYTES, Place, read_yaml
+from source_server.web.job_files.job_file import read_job_file, task_body
+from source_server.web.job_files.rows import kind_of, lines_of
+from source_server.web.job_files.yaml_text import MOST_BYTES, Place, read_yaml
 
 IMAGE = "sha256:" + "1" * 64
 REGISTRY = "docker.io/library/python@sha256:" + "2" * 64
@@ -265,8 +265,18 @@ SMALL = "dockercomp: 1\nmain: {action: [x]}\n"
         ("dockercomp: 2\nmain: {action: [x]}", "must begin with 'dockercomp: 1'"),
         ("dockercomp: true\nmain: {action: [x]}", "must begin with 'dockercomp: 1'"),
         ("dockercomp: 1", "'main' is missing"),
-        (SMALL + "mian: 1", "no field 'mian' in a job file"),
-        ("dockercomp: 1\nmain: {action: echo}", "'main.action'"),
+        (SMALL + "mian: 1", "no field 'mian' in a job file. Do you mean 'main'?"),
+        ("dockercomp: 1\nmian: {action: [x]}", "no field 'mian' in a job file. Do you mean 'main'?"),
+        (
+            "dockercomp: 1\nmain: {action: [x], timout: 5m}",
+            "'main.timout' in a job file. Do you mean 'timeout'?",
+        ),
+        (SMALL + "zebra: 1", "no field 'zebra' in a job file."),
+        ("dockercomp: 1\nmain: {action: echo}", "'main.action': it is a list, such as [a, b]."),
+        ("dockercomp: 1\nmain: echo", "'main': it has fields of its own, such as {name: value}."),
+        (SMALL + "tree: yes", "'tree': it is true or false."),
+        (SMALL + "name: 3.11", "'name': it is a text; put it in quotes."),
+        ("dockercomp: 1\nmain:\n\taction: [x]", "indent with spaces"),
         ("dockercomp: 1\nmain: {action: [x, no]}\nafter: {action: [[x]]}", "after.action must be a text"),
         (
             "dockercomp: 1\nmain: {action: [x], env: {A: true}}",

@@ -9,15 +9,13 @@ import os
 import random
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from release_parts import config_of, new_archive, old_archive, sha256, tar
+from release_parts import config_of, new_archive, old_archive, opened, sha256, tar
 
 from client_container.launcher.images.archive import check_archive, engine_archive
 from client_container.launcher.images.layer import BadArchive, TooLarge
@@ -26,16 +24,6 @@ from source_server.image_archive import read_archive, write_untagged
 BASE = tar({"bin/": None, "bin/sh": random.Random(1).randbytes(300_000), "etc/motd": "../run/motd"})
 TOP = tar({"opt/job": b"job" * 700})
 MOST = 10**8
-
-
-@contextmanager
-def opened(content: bytes) -> Iterator[int]:
-    descriptor = os.memfd_create("archive")
-    try:
-        os.write(descriptor, content)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def checked(image_id: str, content: bytes, most: int = MOST) -> Any:

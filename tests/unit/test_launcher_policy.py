@@ -54,6 +54,8 @@ def test_every_key_can_be_said() -> None:
         [projects]
         allowed = ["sums", "digits"]
         shares = { "sums" = 2, digits = 0.5 }
+        [machine]
+        gpu = true
         [images]
         largest = "2g"
         total = "8g"
@@ -75,6 +77,7 @@ def test_every_key_can_be_said() -> None:
         hottest=80.0,
         projects=("sums", "digits"),
         shares={"sums": 2.0, "digits": 0.5},
+        gpu=True,
         image_size=2 * GB,
         images=8 * GB,
         registries=("registry.example:5000",),
@@ -105,6 +108,7 @@ def test_every_key_can_be_said() -> None:
         ("[when]\nhottest = 1000", "when.hottest must be a number from 30 to 120, not 1000."),
         ("[projects]\nallowed = 'sums'", 'projects.allowed must be a list of projects, like ["sums"], not "sums".'),
         ("[projects]\nshares = { sums = -1 }", "projects.shares must be weights by project from 0.001 to 1000,"),
+        ("[machine]\ngpu = 1", "machine.gpu must be true or false, not 1."),
         ("[images]\nregistries = ['http://x/y']", "images.registries must be a list of hosts, like"),
         ("[images]\ntotal = '1g'", 'images.largest must be at most images.total ("1g"), not "5g".'),
         ("[limits]\ncontainers = 100", 'limits.memory must be at least "6400m" for 100 containers, not "1g".'),

@@ -71,6 +71,24 @@ def test_nothing_that_widens_the_sandbox_is_in_it():
     assert "seccomp" not in str(config) and "apparmor" not in str(config)
 
 
+def test_graphics_processors_are_asked_for_only_by_a_job_that_needs_them():
+    plain, with_gpu = host_config(), host_config(gpu=True)
+
+    assert with_gpu.pop("DeviceRequests") == [
+        {"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu", "compute", "utility"]]}
+    ]
+    assert with_gpu == plain
+
+
+def test_graphics_processors_are_given_only_by_a_volunteer_who_says_so():
+    manifest = replace(MANIFEST, gpu=True)
+
+    with pytest.raises(Refusal, match="does not lend its graphics processors"):
+        check_manifest(manifest, CHUNK, policy=POLICY, running=0)
+
+    assert check_manifest(manifest, CHUNK, policy=replace(POLICY, gpu=True), running=0)
+
+
 def test_the_limits_of_files_come_from_the_allowance():
     limits = {one["Name"]: (one["Soft"], one["Hard"]) for one in host_config()["Ulimits"]}
 

@@ -99,3 +99,30 @@ def test_a_torn_file_counts_as_not_tested(tmp_path: Path) -> None:
     (tmp_path / "self-test.json").write_text('{"verdict": "passed"')
 
     assert SelfTests(tmp_path / "self-test.json").latest.verdict == "unknown"
+
+
+def gpu_check(ok: bool) -> dict[str, object]:
+    return {"name": "job: graphics processors", "ok": ok, "said": "could not select device driver"}
+
+
+def test_graphics_processors_that_jobs_cannot_have_are_no_reason_to_stop_all_others() -> None:
+    walls = ({"name": "network", "ok": True, "said": ""},)
+    without, missing, there = (
+        Verdict(verdict="passed", checks=checks)
+        for checks in (walls, (*walls, gpu_check(False)), (*walls, gpu_check(True)))
+    )
+
+    assert [one.tried_gpus for one in (without, missing, there)] == [False, True, True]
+    assert [one.gpus_work for one in (without, missing, there)] == [False, False, True]
+    assert missing.sentence == ""
+    broken = ({"name": "network", "ok": False, "said": ""}, gpu_check(False))
+    assert "(network)" in Verdict(verdict="failed", checks=broken).sentence
+
+
+def test_a_test_is_repeated_when_it_is_asked_for_and_the_verdict_holds_meanwhile(machine: Machine) -> None:
+    machine.step()
+    machine.tests.repeat()
+    held = machine.tests.latest.verdict
+
+    assert (held, machine.step(), machine.runs) == ("passed", "passed", 2)
+    assert (machine.step(), machine.runs) == ("passed", 2)

@@ -15,7 +15,8 @@ from source_server.domain.notice import PAUSES_S, next_try
 from source_server.domain.public_address import may_call
 from source_server.domain.refusal import BadInput
 from source_server.web import wire
-from source_server.web.limit_bodies import LimitsBody, TargetBody, limits, shown_limits
+from source_server.web.answers.limits import shown_limits
+from source_server.web.bodies.limits import LimitsBody, TargetBody, limits
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
@@ -125,6 +126,7 @@ def test_pauses_between_tries_grow_and_end() -> None:
         "192.168.1.1", "198.18.0.1", "224.0.0.1", "239.255.255.250", "255.255.255.255", "::", "::1",
         "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::", "2001:0:1::", "fc00::1", "fd12::1", "fe80::1", "fec0::1", "ff02::1", "2001:db8::1",
+        "::ffff:0:127.0.0.1", "64:ff9b:1::1", "100::1", "3fff::1", "5f00::1", "4000::1", "fe00::1",
     ],
 )  # fmt: skip
 def test_private_addresses_in_every_dress_are_not_called(address: str) -> None:

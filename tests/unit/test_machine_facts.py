@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from client_container import __main__ as client
 from client_container.config import from_env
+from client_container.identity import Identity
 from client_container.launcher.clients.plan import Front, Plan, config_digest, container_config
 from client_container.launcher.policy.file import parse_policy, render_policy
 from client_container.launcher.policy.policy import BadPolicy, Policy
-from client_container.machine import FACTS, machine_labels
+from client_container.machine import FACTS, has_devices, machine_labels, nvidia_gpus, without_gpus
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -51,6 +53,42 @@ def test_a_screen_alone_is_no_graphics_processor(tmp_path: Path) -> None:
     write(tmp_path, "sys/class/drm/card1/device/vendor", "0x10de\n")
 
     assert "gpu" not in machine_labels(tmp_path)
+
+
+def test_a_driver_without_its_device_is_what_a_container_sees(tmp_path: Path) -> None:
+    write(tmp_path, "proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: NVIDIA A100\n")
+    hidden = has_devices(tmp_path)
+    write(tmp_path, "dev/nvidiactl", "")
+
+    assert not hidden and has_devices(tmp_path)
+    assert nvidia_gpus(tmp_path) == ["NVIDIA A100"]
+    assert without_gpus(machine_labels(tmp_path)).keys() == machine_labels(tmp_path).keys() - {
+        "gpu",
+        "gpu_name",
+    }
+
+
+def test_a_client_before_a_launcher_carries_the_label_only_by_the_launchers_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {"arch": "x86_64", "gpu": 2, "gpu_name": "NVIDIA A100"}
+    monkeypatch.setattr(client, "machine_labels", lambda: dict(seen))
+    monkeypatch.setattr(client, "has_devices", lambda: True)  # what it sees itself is not asked for
+    (tmp_path / "key").write_text("dca_x\n")
+    own = {
+        "DOCKERCOMP_SERVER": "http://192.0.2.1",
+        "DOCKERCOMP_KEY_FILE": str(tmp_path / "key"),
+        "DOCKERCOMP_HOME": str(tmp_path),
+    }
+    sandbox = {**own, "DOCKERCOMP_RUNTIME": "sandbox", "DOCKERCOMP_LAUNCHER_SOCKET": str(tmp_path / "s")}
+    lent = {**sandbox, "DOCKERCOMP_HOST_LABELS": '{"gpu": 1, "gpu_name": "NVIDIA A100"}'}
+
+    said = [
+        client._introduction(from_env(env), Identity(container="c", host="h")).labels
+        for env in (sandbox, lent)
+    ]
+
+    assert "gpu" not in said[0] and said[1]["gpu"] == 1
 
 
 def test_containers_are_told_the_machines_facts_and_made_anew_for_other_labels() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from agreeing import same_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from source_server.domain import transitions as rules
 from source_server.domain.agreement import Agree, decide, gave, same_answer
 from source_server.domain.attempt import Verdict
 from source_server.domain.chunk import Candidate, Chunk, ChunkState, Failure, Lease
-from source_server.domain.comparing import same_json
 from source_server.domain.eligibility import Bar, Crowd, Taker, bar, platform
 from source_server.domain.requirements import Requirement, met, unmet
 from source_server.domain.share import Claim, decayed, turns

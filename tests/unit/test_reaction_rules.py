@@ -1,11 +1,10 @@
-"""Reactions by their pure rules, and in every interleaving of processes that die anywhere; what depends on what."""
+"""Reactions by their pure rules (tests/model has every interleaving of them); what depends on what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import NamedTuple
 
 import pytest
 
@@ -89,137 +88,6 @@ def test_a_rule_that_compares_variants_compares_accounts_in_a_reaction() -> None
     rule, _ = rule_for(Validation(quorum=2, distinct=Distinct.VARIANT, canaries=0.1), None)
 
     assert (rule.quorum, rule.distinct, rule.canaries) == (2, Distinct.ACCOUNT, 0.0)
-
-
-# --- every interleaving: two processes take steps, and may die between any two of them
-
-
-class World(NamedTuple):
-    """What is stored, and what each process has read and is about to write."""
-
-    outcome: str | None  #: decided once in each round
-    reacting: bool
-    rounds: int
-    quarantined: bool
-    companions: frozenset[tuple[str, int, bool]]  #: reaction, round, ended
-    busy: tuple[tuple[object, ...] | None, ...] = (None, None)
-    decisions: tuple[tuple[int, str], ...] = ()  #: every decision that was ever made
-
-
-START = World(None, False, 0, False, frozenset())
-ROUNDS = 1  #: reruns
-
-
-def steps(world: World, *, decides_blindly: bool = False) -> Iterator[World]:
-    """Every state that may come next."""
-    if not world.quarantined:
-        yield world._replace(quarantined=True)  # a chunk is set aside, or a late answer comes
-    else:
-        yield world._replace(quarantined=False)
-    if world.outcome is not None and world.rounds < ROUNDS:
-        yield world._replace(outcome=None, reacting=False, rounds=world.rounds + 1)
-    for one in world.companions:
-        if not one[2]:
-            yield world._replace(companions=world.companions - {one} | {(one[0], one[1], True)})
-    for place, doing in enumerate(world.busy):
-        if doing is None:
-            yield from _read(world, place)
-        else:
-            yield _busy(world, place, None)  # it dies
-            yield _busy(_written(world, doing, decides_blindly=decides_blindly), place, None)
-
-
-def _read(world: World, place: int) -> Iterator[World]:
-    if world.outcome is None:
-        said = outcome_of(TASK, int(world.quarantined)).value
-        yield _busy(world, place, ("decide", world.rounds, said))
-    elif world.reacting:
-        task = replace(TASK, outcome=TaskOutcome(world.outcome), rounds=world.rounds)
-        ended = {Reaction(name): done for name, round_, done in world.companions if round_ == world.rounds}
-        step = next_step(task, ended)
-        if step is not Step.WAIT:
-            yield _busy(world, place, (step.value, world.rounds))
-
-
-def _written(world: World, doing: tuple[object, ...], *, decides_blindly: bool) -> World:
-    what, rounds = doing[0], doing[1]
-    assert isinstance(rounds, int)
-    if what == "decide":
-        said = str(doing[2])
-        # The store's guard: it runs, and no round has begun since the task was read.
-        if not decides_blindly and (world.outcome is not None or world.rounds != rounds):
-            return world
-        decided = (*world.decisions, (rounds, said))
-        return world._replace(outcome=said, reacting=True, decisions=decided)
-    if what == Step.END.value:
-        return world._replace(reacting=False) if world.rounds == rounds and world.reacting else world
-    known = {(name, round_) for name, round_, _ in world.companions}
-    if (str(what), rounds) in known or world.rounds != rounds or not world.reacting:
-        return world  # made already, or outdated
-    return world._replace(companions=world.companions | {(str(what), rounds, False)})
-
-
-def _busy(world: World, place: int, doing: tuple[object, ...] | None) -> World:
-    busy = list(world.busy)
-    busy[place] = doing
-    return world._replace(busy=tuple(busy))
-
-
-def explored() -> set[World]:
-    seen, front = {START}, [START]
-    while front:
-        world = front.pop()
-        for after in steps(world):
-            if after not in seen:
-                seen.add(after)
-                front.append(after)
-    return seen
-
-
-def wrongs(world: World) -> Iterator[str]:
-    rounds = [one for one, _ in world.decisions]
-    if len(rounds) != len(set(rounds)):
-        yield "decided twice in one round"
-    for number in range(world.rounds + 1):
-        made = {name: ended for name, round_, ended in world.companions if round_ == number}
-        if {"success", "failure"} <= made.keys():
-            yield "both success and failure"
-        if "after" in made and not (made.get("success") or made.get("failure")):
-            yield "after before the other has ended"
-    current = {name for name, round_, ended in world.companions if round_ == world.rounds and ended}
-    if world.outcome is not None and not world.reacting and len(current) < 2:
-        yield "ended without both reactions"
-
-
-def test_in_every_interleaving_the_outcome_is_decided_once_a_round_and_reactions_keep_their_order() -> None:
-    states = explored()
-
-    assert len(states) > 500
-    assert {wrong for world in states for wrong in wrongs(world)} == set()
-    ended = [world for world in states if world.outcome and not world.reacting]
-    assert {world.rounds for world in ended} == {0, 1}
-
-
-def test_a_decision_without_its_guard_is_found_by_the_same_search() -> None:
-    found = {wrong for world in _some(explored_blindly()) for wrong in wrongs(world)}
-
-    assert {"decided twice in one round", "both success and failure"} <= found
-
-
-def explored_blindly() -> Iterator[World]:
-    seen, front = {START}, [START]
-    while front:
-        world = front.pop(0)
-        yield world
-        for after in steps(world, decides_blindly=True):
-            if after not in seen and len(after.decisions) < 3:
-                seen.add(after)
-                front.append(after)
-
-
-def _some(worlds: Iterator[World]) -> Iterator[World]:
-    for _, world in zip(range(20_000), worlds, strict=False):
-        yield world
 
 
 # --- who may take a reaction

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from source_server.domain.job import ResultKind, ResultType
+from source_server.domain.patterns import fits
 from source_server.domain.result_type import DIALECT, MOST_SCHEMA, BadSchema, misfit, require_schema
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,40 @@ def test_each_pattern_must_have_its_file() -> None:
     assert said == "The answer has no file '**/*.csv': only 'model/a.bin' and 0 more came."
 
 
+def fits_letter_by_letter(part: str, pattern: str) -> bool:
+    """What a pattern of one part means, said without regard to time."""
+    if not pattern or not part:
+        return not part and not pattern.strip("*")
+    if pattern[0] == "*":
+        return fits_letter_by_letter(part, pattern[1:]) or fits_letter_by_letter(part[1:], pattern)
+    return pattern[0] in ("?", part[0]) and fits_letter_by_letter(part[1:], pattern[1:])
+
+
+@given(part=st.text("ab.\n", min_size=1, max_size=8), pattern=st.text("ab.*?", min_size=1, max_size=7))
+def test_a_pattern_means_what_its_letters_mean(part: str, pattern: str) -> None:
+    if pattern != "**":
+        assert fits(part, [pattern]) == fits_letter_by_letter(part, pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "/".join(["**", "*" + "a" * 150 + "b"] * 6),
+        "/".join(["**", "*" + "a?" * 75 + "b"] * 6),
+        "/".join(["**", "*a" * 70 + "b"] * 6),
+        "/".join(["*a*b"] * 200),
+    ],
+    ids=["late", "any-letter", "stars", "parts"],
+)
+def test_names_and_patterns_that_hardly_fit_are_many_and_do_not_keep_anybody_busy(pattern: str) -> None:
+    names = ["/".join(["a" * 195 + str(number)] * 5) for number in range(1000)]
+    began = time.process_time()
+
+    assert not any(fits(name, [pattern]) for name in names)
+
+    assert time.process_time() - began < PATIENCE_S
+
+
 def test_both_sides_read_patterns_with_the_same_lines() -> None:
     servers = (ROOT / "source_server/domain/patterns.py").read_bytes()
     hosts = (ROOT / "client_container/launcher/line/patterns.py").read_bytes()
@@ -157,6 +192,7 @@ def test_both_sides_read_patterns_with_the_same_lines() -> None:
         ({"$ref": "https://example.org/point.json"}, "must name a part of itself"),
         ({"$ref": "file:///etc/passwd"}, "must name a part of itself"),
         ({"$ref": "#/$defs/nothing"}, "names nothing in it"),
+        ({"allOf": [True], "$ref": "#/allOf/\u00b2"}, "names nothing in it"),
         ({"$ref": "#"}, "goes in a circle at '#'"),
         ({"properties": {"next": {"$ref": "#"}}}, "goes in a circle"),
         ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "circle"),
@@ -212,6 +248,27 @@ def test_a_schema_that_would_take_for_ever_is_refused_at_once(schema: Any) -> No
 
 
 MANY = "[" + "1," * 130_000 + "1]"
+
+
+def escaped(levels: int) -> dict[str, Any]:
+    """As `doubling`, but each level names the next one in other letters, under which something harmless stands, too."""
+    parts: dict[str, Any] = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/%61{n + 1}"}] * 2} for n in range(levels)}
+    light = {f"%61{n + 1}": True for n in range(levels)}
+    return {"$defs": {**parts, **light, f"a{levels}": {"type": "integer"}}, "$ref": "#/$defs/a0"}
+
+
+def rebased(levels: int) -> dict[str, Any]:
+    """As `doubling`, but below an address of its own, from which its names count; at the top they are harmless."""
+    light = {f"a{n}": True for n in range(levels + 1)}
+    return {"$defs": {"b": {"$id": "http://b/", **doubling(levels)}, **light}, "$ref": "#/$defs/b/$defs/a0"}
+
+
+@pytest.mark.parametrize("schema", [escaped(12), rebased(12)], ids=["escaped", "rebased"])
+def test_a_reference_means_the_part_that_is_weighed(schema: Any) -> None:
+    with pytest.raises(BadSchema) as refused:
+        require_schema(json.dumps(schema))
+
+    assert "'%'" in str(refused.value) or "'$id'" in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from source_server.domain.attempt import Attempt, Outcome
 from source_server.domain.first_attempts import Ended, Finding, first_attempts_say
 from source_server.domain.quarantine import Fleet
-from source_server.domain.signature import SHORT_TAIL, shortened, signature
+from source_server.domain.signature import FULL_TAIL, SHORT_TAIL, kept, signature
 
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
 
@@ -179,11 +179,14 @@ def test_kind_exit_and_signal_tell_failures_apart() -> None:
     assert len({signature(one) for one in endings}) == len(endings)
 
 
-def test_a_shortened_tail_is_its_end_and_whole_letters() -> None:
-    short = shortened("ö" * 5000 + "end")
+def test_what_is_kept_of_a_text_is_its_end_and_whole_letters() -> None:
+    said = "ö" * 5000 + "end"
 
-    assert short.endswith("öend") and SHORT_TAIL - 4 < len(short.encode()) <= SHORT_TAIL
-    assert shortened("short") == "short"
+    short, whole = kept(said, whole=False), kept(said, whole=True)
+
+    for cut, most in ((short, SHORT_TAIL), (whole, FULL_TAIL)):
+        assert cut.endswith("öend") and most - 4 < len(cut.encode()) <= most
+    assert kept("short", whole=False) == "short"
 
 
 # --- the first attempts of a task

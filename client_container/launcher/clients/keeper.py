@@ -43,9 +43,8 @@ class Keeper:
     count: int
     key: bytes
     clock: Callable[[], float]
-    prepare: Callable[[int], object] = lambda _slot: (
-        None
-    )  #: called before a slot's container is made; may raise OSError
+    #: Called before a slot's container is made; may raise OSError.
+    prepare: Callable[[int], object] = lambda _slot: None
     paces: dict[int, Pace] = field(default_factory=dict)
     found: Sequence[Found] = ()  #: as seen at the last look
     last_words: dict[int, str] = field(default_factory=dict)  #: how a slot's container last failed, by slot

@@ -23,9 +23,8 @@ LABEL_INSTANCE = "dockercomp.instance"
 LABEL_HOST = "dockercomp.host"
 LABEL_SLOT = "dockercomp.slot"
 LABEL_CONFIG = "dockercomp.config"
-LABEL_KIND = (
-    "dockercomp.kind"  #: client, job or self-test; told apart only where jobs have containers of their own
-)
+#: Client, job or self-test; told apart only where jobs have containers of their own.
+LABEL_KIND = "dockercomp.kind"
 CLIENT = "client"
 
 CA_FILE = "/etc/dockercomp-ca.pem"  #: certificates that a client in front of a sandbox trusts
@@ -47,9 +46,8 @@ class Front:
     slots: str  #: folder on the host; slot n has its subfolder n as HOME, made and owned by the launcher
     network: str  #: name of the Docker network behind the wall
     ca_file: str | None = None  #: file on the host with the certificates to trust; None: the image's own
-    ca_digest: str | None = (
-        None  #: hex sha256 of what is in it: the container has to be made anew for another
-    )
+    #: Hex sha256 of what is in it: the container has to be made anew for another.
+    ca_digest: str | None = None
     proxy: str | None = None  #: URL
     job_cpus: float = 1.0  #: what one job gets at least
     job_memory: int = 512 * 2**20  #: bytes, the same
@@ -73,9 +71,8 @@ class Plan:
     first_uid: int = 730_000  #: slot n runs as first_uid + n
     facts: Mapping[str, Label] = field(default_factory=dict)  #: labels of this machine, by its own word
     labels: Mapping[str, Label] = field(default_factory=dict)  #: and the volunteer's
-    front: Front | None = (
-        None  #: None: jobs run inside the client container, which keeps its state in a volume
-    )
+    #: None: jobs run inside the client container, which keeps its state in a volume.
+    front: Front | None = None
 
     def uid(self, slot: int) -> int:
         """The user and group of a slot: never root or a user of the machine, shared with no other slot."""

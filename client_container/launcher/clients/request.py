@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from client_container.launcher.clients.plan import Plan
 from client_container.launcher.errors import BadRequest
 from client_container.launcher.state import Host
-from client_container.machine import machine_labels
+from client_container.machine import machine_labels, without_gpus
 
 LEAST_MEMORY = 32 * 2**20  #: bytes; below it no Python starts
 LONGEST_KEY = 4096  #: bytes
@@ -67,7 +67,7 @@ class Request:
             memory=parse_memory(self.memory),
             extra_hosts=tuple(checked_extra_host(one) for one in self.add_host),
             first_uid=host.first_uid,
-            facts=machine_labels(),
+            facts=without_gpus(machine_labels()),  # such a container is given no devices
         )
 
 

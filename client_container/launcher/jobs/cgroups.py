@@ -6,10 +6,11 @@ containers are given one by one. Its files are written where this process may; w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "dockercomp"
+TOTALS_S = 60.0  #: they are looked after this often
 _PERIOD_US = 100_000
 
 
@@ -85,12 +87,32 @@ def parent_name(cgroups: Cgroups) -> str:
     return f"{PARENT}.slice" if cgroups.driver == "systemd" else f"/{PARENT}"
 
 
+def remove_parents(root: Path = ROOT) -> None:
+    """Remove the parent group of all jobs where it is empty; those of another launcher's jobs keep it."""
+    for top in (root, *sorted(root.glob("*"))):
+        if not top.is_symlink():
+            with contextlib.suppress(OSError):
+                (top / PARENT).rmdir()
+
+
 class Totals:
     """Keeps the parent group at the volunteer's totals."""
 
     def __init__(self, cgroups: Cgroups, *, root: Path = ROOT) -> None:
         self._cgroups, self._root = cgroups, root
         self.problem = ""  #: why the totals are not (all) in force; a sentence
+
+    def hold(self, memory: int) -> bool:
+        """Whether the parent group still has this much memory: a launcher that leaves takes an empty one along, and the
+        engine makes another. Systemd's stays.
+        """
+        if self._cgroups.driver == "systemd":
+            return True
+        files = {2: Path(PARENT) / "memory.max", 1: Path("memory") / PARENT / "memory.limit_in_bytes"}
+        try:
+            return (self._root / files[self._cgroups.version]).read_text().strip() == str(_pages(memory))
+        except OSError:
+            return False
 
     def ensure(self, *, cpus: float, memory: int) -> bool:
         """Set the totals (processors, bytes) unless they are; False, with `problem` set, where that cannot be."""
@@ -122,13 +144,42 @@ class Totals:
         if self._cgroups.version == 2:
             group = _made(root / name)
             _set(group / "cpu.max", f"{round(cpus * _PERIOD_US)} {_PERIOD_US}")
-            _set(group / "memory.max", str(memory // 4096 * 4096))
+            _set(group / "memory.max", str(_pages(memory)))
             return
         cpu = _made(_first_there(root / "cpu", root / "cpu,cpuacct") / name)
         _set(cpu / "cpu.cfs_period_us", str(_PERIOD_US))
         _set(cpu / "cpu.cfs_quota_us", str(round(cpus * _PERIOD_US)))
         group = _made(root / "memory" / name)
-        _set(group / "memory.limit_in_bytes", str(memory // 4096 * 4096))
+        _set(group / "memory.limit_in_bytes", str(_pages(memory)))
+
+
+def _pages(memory: int) -> int:
+    return memory // 4096 * 4096  # as the kernel counts
+
+
+class KeptTotals:
+    """Totals that are set again when they change, and now and then in any case: others may have touched them."""
+
+    def __init__(
+        self, totals: Totals, wanted: Callable[[], tuple[float, int]], clock: Callable[[], float]
+    ) -> None:
+        """`wanted`: processors and bytes."""
+        self._totals, self._wanted, self._clock = totals, wanted, clock
+        self._at = float("-inf")
+        self._set: tuple[float, int] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why they are not in force; empty when they are."""
+        return self._totals.problem
+
+    def ensure(self) -> None:
+        """Set them if it is time."""
+        wanted = self._wanted()
+        cpus, memory = wanted
+        if self._clock() - self._at > TOTALS_S or self._set != wanted or not self._totals.hold(memory):
+            self._totals.ensure(cpus=cpus, memory=memory)
+            self._at, self._set = self._clock(), wanted
 
 
 def _made(folder: Path) -> Path:

@@ -19,7 +19,8 @@ from typing import Any
 
 from client_container.launcher.errors import LauncherError
 from client_container.launcher.files.slots import BadFile, FileMissing, Slots
-from client_container.launcher.jobs.jobs import Images, Jobs
+from client_container.launcher.jobs.images import Images
+from client_container.launcher.jobs.jobs import Jobs
 from client_container.launcher.jobs.manifest import check_project, check_pull, is_archive
 from client_container.launcher.line import events
 from client_container.launcher.line.events import Event
@@ -42,9 +43,8 @@ from client_container.launcher.line.wire import (
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8  #: connections of one slot
-READ_AT_ONCE = (
-    2  #: requests that are read at a time, of all slots: parsing takes many times the memory of the text
-)
+#: Requests that are read at a time, of all slots: parsing takes many times the memory of the text.
+READ_AT_ONCE = 2
 TURN_S = 2 * REQUEST_S  #: longest that a request waits to be read
 SEND_S = 30.0  #: whoever takes no event for this long is gone
 STOP_S = 5.0  #: longest that closing a door waits for its thread

@@ -50,6 +50,7 @@ _HOSTS_FAULT = (
     "seccomp",
     "apparmor",
     "sysctl",
+    "nvidia",
 )
 
 
@@ -92,9 +93,8 @@ class Entry:
     """What lies at a path in a container."""
 
     plain: bool  #: a file, no link, folder, pipe or device
-    link_target: (
-        str  #: of a link: where it leads to in the container, other links on the way resolved; else empty
-    )
+    #: Of a link: where it leads to in the container, other links on the way resolved; else empty.
+    link_target: str
 
 
 @dataclass(frozen=True, kw_only=True)

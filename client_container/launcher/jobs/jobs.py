@@ -18,22 +18,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
 from client_container.launcher.clients.plan import LABEL_KIND
 from client_container.launcher.errors import EngineError
 from client_container.launcher.files.cache import Cache
 from client_container.launcher.files.slots import Slots
-from client_container.launcher.jobs.cgroups import Totals, parent_name
+from client_container.launcher.jobs.bay import Bay, Job, surroundings
+from client_container.launcher.jobs.cgroups import KeptTotals, Totals, parent_name
 from client_container.launcher.jobs.engine import REMOVE_S, JobEngine
 from client_container.launcher.jobs.execution import GRACE_S, LINGER_S, Outcome
+from client_container.launcher.jobs.images import Images
 from client_container.launcher.jobs.manifest import Allowance, check_manifest
-from client_container.launcher.jobs.pause_elf import write_pause_program
-from client_container.launcher.jobs.performance import Bay, Job, Performance, Surroundings, read_progress
-from client_container.launcher.jobs.places import Places
+from client_container.launcher.jobs.performance import Performance, read_progress
+from client_container.launcher.jobs.ran import Ran, Running
 from client_container.launcher.jobs.sandbox import KIND_JOB, MOST_SLOTS
 from client_container.launcher.jobs.story import Emit, Story
 from client_container.launcher.line import events
@@ -47,68 +46,6 @@ HANDOVER_S = 30.0  #: the next request waits this long for the job before it to 
 BUSY_S = 1.0  #: a job that nobody has listened to for this long may be replaced
 CLOSE_S = 20.0  #: longest that closing waits for jobs to be removed
 USED_S = 60.0  #: that an image is in use is noted this often
-TOTALS_S = 60.0  #: the totals of all jobs are looked after this often
-
-
-#: Told of an image on its way: bytes that have come, and of how many.
-Progress = Callable[[int, int], None]
-
-
-class LocalImage(Protocol):
-    """An image that is on this machine."""
-
-    @property
-    def id(self) -> str:
-        """sha256:..."""
-
-
-class Images(Protocol):
-    """What jobs and doors ask of images (images.py)."""
-
-    def find(self, reference: str) -> LocalImage | None:
-        """The image that a reference means, if it is here."""
-
-    def pull(self, reference: str, progress: Progress) -> LocalImage:
-        """Have it from its registry; raises Refusal, EngineError."""
-
-    def load(self, descriptor: int, image_id: str, progress: Progress) -> LocalImage:
-        """Have it from an open archive, which holds this very image or is refused; raises Refusal, EngineError."""
-
-    def used(self, reference: str) -> None:
-        """A job runs in it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """One job that ended, for the volunteer's history."""
-
-    slot: int
-    project: str
-    task: str
-    chunk: str
-    image: str  #: id
-    started: datetime
-    ended: datetime
-    ran_s: float  #: frozen time excluded
-    cpu_s: float
-    cause: str | None  #: as on the wire; None when the program ended by itself
-    exit_code: int | None
-    bytes_in: int
-    bytes_out: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """One job that runs."""
-
-    slot: int
-    project: str
-    task: str
-    chunk: str
-    image: str  #: id
-    since: datetime
-    frozen: bool  #: confirmed by the engine
-    progress: float | None  #: 0..1, as the program says; None when it does not
 
 
 def _never() -> bool:
@@ -144,27 +81,23 @@ class Jobs:
         Raises EngineError, OSError.
         """
         cgroups = engine.cgroups()
-        home.mkdir(parents=True, exist_ok=True)
-        cache = Cache(home / "slots" / "cache", slots, limit=lambda: policy().kept_files)
-        self._around = Surroundings(
+        self._around = surroundings(
             engine=engine,
             slots=slots,
-            cache=cache,
-            places=Places(home / "slots", instance=instance),
-            pause=write_pause_program(home / "pause"),
-            labels=dict(labels),
+            home=home,
+            instance=instance,
+            labels=labels,
             first_uid=first_uid,
-            name=f"dockercomp-{instance}-{labels.get('dockercomp.host', '')[:8]}",
+            files=lambda: policy().kept_files,
             cgroup_parent=parent_name(cgroups),
             runtime=runtime,
             grace_s=grace_s,
             linger_s=linger_s,
         )
-        self._around.places.prepare()
-        cache.prepare()
         self._policy, self._gate, self._images, self._record = policy, gate, images, record
-        self._totals, self._totals_wanted = Totals(cgroups), totals
-        self._totals_set: tuple[float, float, int] = (float("-inf"), 0.0, 0)
+        self._totals = KeptTotals(
+            Totals(cgroups), totals or (lambda: (policy().cpus, policy().memory)), clock
+        )
         self._linger_s, self._idle_s, self._clock = linger_s, idle_s, clock
         self._lock = threading.Lock()
         self._admission = threading.Lock()  #: held from counting what runs to counting among it
@@ -231,7 +164,7 @@ class Jobs:
 
     def sweep(self) -> None:
         """What is due every few seconds: totals, warm containers, what nobody knows any more, old checkpoints."""
-        self._ensure_totals()
+        self._totals.ensure()
         now, shut = self._clock(), self._gate() is not None
         for bay in list(self._bays.values()):
             self._sweep_bay(bay, now=now, shut=shut)
@@ -407,11 +340,3 @@ class Jobs:
         """Asked for after what is there was listed: whoever makes something notes its name before."""
         with self._lock:
             return {naming(bay.slot, bay.token) for bay in self._bays.values() if bay.token}
-
-    def _ensure_totals(self) -> None:
-        policy = self._policy()
-        cpus, memory = self._totals_wanted() if self._totals_wanted else (policy.cpus, policy.memory)
-        when, *before = self._totals_set
-        if self._clock() - when > TOTALS_S or before != [cpus, memory]:
-            self._totals.ensure(cpus=cpus, memory=memory)
-            self._totals_set = (self._clock(), cpus, memory)

@@ -41,6 +41,8 @@ def check_manifest(manifest: Manifest, chunk: GivenChunk, *, policy: Policy, run
     """What this job gets here, while `running` others run on this host; raises Refusal."""
     check_image_name(manifest.image)
     check_project(manifest.project, policy)
+    if manifest.gpu and not policy.gpu:
+        raise Refusal("not_allowed", "This host's owner does not lend its graphics processors.")
     if running >= policy.containers:
         raise Refusal("busy", f"This host runs {policy.containers} jobs at once and no more.")
     allowance = Allowance(

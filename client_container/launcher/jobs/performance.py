@@ -5,113 +5,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from client_container.launcher.errors import EngineError, LauncherError
-from client_container.launcher.files.cache import Cache
+from client_container.launcher.errors import EngineAway, EngineError, LauncherError
 from client_container.launcher.files.collect import PROGRESS, Collection, collect
 from client_container.launcher.files.folders import open_plain_file, opened
-from client_container.launcher.files.slots import BadFile, Slots
-from client_container.launcher.jobs.control import Control
-from client_container.launcher.jobs.engine import CALL_S, ImageFacts, JobEngine
-from client_container.launcher.jobs.execution import GRACE_S, LINGER_S, Execution, Outcome, Task
+from client_container.launcher.files.slots import BadFile
+from client_container.launcher.jobs.bay import Bay, Job, Surroundings
+from client_container.launcher.jobs.engine import CALL_S, ImageFacts
+from client_container.launcher.jobs.execution import Execution, Outcome, Task
 from client_container.launcher.jobs.inputs import Inbox, fill_in
-from client_container.launcher.jobs.manifest import Allowance
-from client_container.launcher.jobs.places import Places
-from client_container.launcher.jobs.sandbox import CHECKPOINT, IN, OUT, TMP, Sandbox, same_use
-from client_container.launcher.jobs.startable import require_startable, require_workdir
-from client_container.launcher.jobs.story import Story
+from client_container.launcher.jobs.run_task import argv_from_file, fills_in_from_file, task_of
+from client_container.launcher.jobs.sandbox import Sandbox, same_use
+from client_container.launcher.jobs.startable import require_startable
 from client_container.launcher.jobs.warm import Cell, open_cell
 from client_container.launcher.line import events
 from client_container.launcher.line.events import End
-from client_container.launcher.line.wire import Refusal, Run
-from client_container.protocol import Chunk
-from client_container.protocol import Job as ChunksJob
+from client_container.launcher.line.wire import Refusal
 from client_container.runtime.contract import (
     CHUNK_FILE,
-    BadChunk,
-    BadJob,
-    command_line,
-    encoded_argv,
-    encoded_input,
-    environment,
-    text_for_fields,
-    wants_fields,
 )
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Endings without a result: the chunk will be tried again, perhaps here, and goes on from its checkpoint.
 WITHOUT_RESULT = frozenset({"given_back", "killed", "engine", "closing"})
-
-
-@dataclass(eq=False)
-class Job:
-    """One accepted request: what runs, or ran, in a slot."""
-
-    slot: int
-    request: Run
-    allowance: Allowance
-    image: str  #: id
-    since: datetime
-    story: Story
-    control: Control = field(default_factory=Control)
-    over: threading.Event = field(default_factory=threading.Event)  #: the slot is free again
-
-    @property
-    def checkpoint(self) -> str:
-        """What a checkpoint belongs to: the chunk, and its run once it is run anew."""
-        chunk = self.request.chunk
-        return chunk.id if chunk.run == 0 else f"{chunk.id}\0{chunk.run}"
-
-    @property
-    def running(self) -> bool:
-        """Whether its end has not been told yet."""
-        return not self.story.finished
-
-
-@dataclass(eq=False)
-class Bay:
-    """What a slot has: the job that came last, and the container that is kept for the next."""
-
-    slot: int
-    entering: threading.Lock = field(default_factory=threading.Lock)  #: requests of one slot come one by one
-    job: Job | None = None
-    cell: Cell | None = None
-    token: str = ""  #: by which container and folder are named, from before they are made until they are gone
-    idle_since: float = 0.0  #: on the jobs' clock
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What is the same for all jobs of an instance."""
-
-    engine: JobEngine
-    slots: Slots
-    cache: Cache
-    places: Places
-    pause: Path  #: the pause program's file
-    labels: Mapping[str, str]
-    first_uid: int
-    name: str  #: with which the names of the containers begin
-    cgroup_parent: str = ""
-    runtime: str | None = None
-    grace_s: float = GRACE_S
-    linger_s: float = LINGER_S
-    startable: set[str] = field(default_factory=set)  #: ids of images that were looked at
-
-    def container_name(self, slot: int, token: str) -> str:
-        """Name of a job container."""
-        return f"{self.name}-job-{slot}-{token[:8]}"
-
-    def folder_name(self, slot: int, token: str) -> str:
-        """Name of a job container's folder."""
-        return f"{slot}-{token}"
 
 
 class Performance:
@@ -130,7 +50,7 @@ class Performance:
         """
         try:
             facts = self._engine.image(self._job.image)
-            task = self._task(facts)
+            task = task_of(self._job.request, self._job.allowance, facts)
             cell = self._open(facts)
             outcome = self._execute(cell, task)
         except (EngineError, OSError) as error:
@@ -153,40 +73,6 @@ class Performance:
         bay.cell, bay.token = None, ""
         return removed
 
-    def _task(self, facts: ImageFacts) -> Task:
-        """What is to be executed; raises Refusal for what no container could run."""
-        if facts.volumes:
-            raise Refusal(
-                "not_allowed",
-                f"The image declares a VOLUME ({facts.volumes[0]}), for which jobs have no room.",
-            )
-        require_workdir(facts.workdir)
-        chunk = _as_chunk(self._job.request)
-        by_fields = self._job.request.chunk.input_file is not None and wants_fields(chunk.job.action)
-        places = {
-            "HOME": TMP,
-            "TMPDIR": TMP,
-            "DOCKERCOMP_IN": IN,
-            "DOCKERCOMP_OUT": OUT,
-            "DOCKERCOMP_CHECKPOINT": CHECKPOINT,
-        }
-        allowance = self._job.allowance
-        try:
-            # What is filled in from an input that is a file is filled in once that lies there.
-            argv = (
-                list(chunk.job.action) if by_fields else _argv(chunk.job.action, chunk.input, facts.command)
-            )
-            env = environment(chunk, path=facts.path or DEFAULT_PATH, cpus=allowance.cpus, places=places)
-            encoded_input(chunk.input)
-        except (BadJob, BadChunk) as error:
-            raise Refusal("bad_request", str(error)) from error
-        return Task(
-            argv=argv,
-            env={name.decode(): value.decode() for name, value in env.items()},
-            timeout_s=allowance.timeout_s,
-            disk=allowance.disk,
-        )
-
     def _open(self, facts: ImageFacts) -> Cell:
         """The bay's container if it may be used for this chunk, else a new one."""
         bay, job, around = self._bay, self._job, self._around
@@ -202,6 +88,7 @@ class Performance:
             pause=around.pause,
             cgroup_parent=around.cgroup_parent,
             runtime=around.runtime,
+            gpu=job.request.manifest.gpu,
         )
         use = same_use(sandbox, job.request.manifest)
         cell = bay.cell
@@ -215,7 +102,12 @@ class Performance:
         if facts.id not in around.startable:
             require_startable(self._engine, facts.id, container, around.labels)
             around.startable.add(facts.id)
-        bay.cell = open_cell(self._engine, sandbox, container, use)
+        try:
+            bay.cell = open_cell(self._engine, sandbox, container, use)
+        except EngineError as error:
+            if not sandbox.gpu or isinstance(error, EngineAway):
+                raise
+            raise EngineError(f"This host cannot hand its graphics processors to the job: {error}") from error
         return bay.cell
 
     def _stands(self, cell: Cell) -> bool:
@@ -224,8 +116,8 @@ class Performance:
     def _execute(self, cell: Cell, task: Task) -> Outcome:
         job = self._job
         stdin, argv = self._fill_in(cell), task.argv
-        if job.request.chunk.input_file is not None and wants_fields(job.request.manifest.action):
-            argv = self._argv_by_fields(stdin)
+        if fills_in_from_file(job.request):
+            argv = argv_from_file(job.request, stdin)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         job.story.start(events.started(container=cell.id[:12], image=job.image, at=now))
         execution = Execution(
@@ -249,12 +141,6 @@ class Performance:
         self.bytes_in = fill_in(cell.folder, inbox, data, job.request.files, most=job.allowance.disk)
         around.cache.release(job.slot)
         return cell.folder / "in" / CHUNK_FILE
-
-    def _argv_by_fields(self, stdin: Path) -> list[str]:
-        try:
-            return _argv(self._job.request.manifest.action, text_for_fields(stdin), ())
-        except (BadJob, BadChunk) as error:
-            raise Refusal("bad_request", str(error)) from error
 
     def _finish(self, outcome: Outcome) -> Outcome:
         """Collect what may be collected, tell the end, and clear up. Nothing runs when the end is told."""
@@ -340,36 +226,6 @@ def read_progress(folder: Path) -> float | None:
         if 0 <= value <= 1:
             return value
     return None
-
-
-def _argv(action: Sequence[str], text: str, own: Sequence[str]) -> list[str]:
-    """The command line of a chunk; raises BadJob, BadChunk."""
-    argv = command_line(action, text) or list(own)
-    if not argv:
-        raise BadJob("The job has no action, and its image no command of its own.")
-    encoded_argv(argv)
-    return argv
-
-
-def _as_chunk(request: Run) -> Chunk:
-    """The chunk as the contract of both runtimes knows it."""
-    manifest = request.manifest
-    job = ChunksJob(
-        id=manifest.task,
-        image=manifest.image,
-        action=manifest.action,
-        env=manifest.env,
-        timeout_s=manifest.timeout_s,
-        rows=manifest.rows,
-    )
-    return Chunk(
-        id=request.chunk.id,
-        run=request.chunk.run,
-        input=request.chunk.input,
-        job=job,
-        ticket="",
-        token=request.token,
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -31,6 +31,8 @@ PIDS = 256  #: processes and threads of a job
 OWN_TASKS = 2  #: the init and the pause program
 OPEN_FILES = 1024
 TMP_INODES = 16_384
+#: What the engine is asked for: all that NVIDIA's container toolkit finds, for computing and nothing else.
+ALL_GPUS = {"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu", "compute", "utility"]]}
 OOM_SCORE = 500  #: when the machine runs out of memory, jobs go before the volunteer's own programs
 
 IN, OUT, CHECKPOINT = "/in", "/out", "/checkpoint"
@@ -61,6 +63,8 @@ class Sandbox:
     pause: Path  #: the pause program's file
     cgroup_parent: str = ""  #: of all jobs of this host; empty: the engine's own
     runtime: str | None = None  #: OCI runtime; None: the engine's default
+    #: The job gets this host's graphics processors, which the volunteer has to have allowed.
+    gpu: bool = False
 
     @property
     def uid(self) -> int:
@@ -143,6 +147,8 @@ def _host_config(sandbox: Sandbox) -> dict[str, Any]:
             _bind(sandbox.folder / "checkpoint", CHECKPOINT, read_only=False),
         ],
     }
+    if sandbox.gpu:
+        config["DeviceRequests"] = [dict(ALL_GPUS)]
     return {**config, "Runtime": sandbox.runtime} if sandbox.runtime else config
 
 

@@ -56,6 +56,7 @@ class Manifest:
     cpus: float | None = None
     disk_mb: int | None = None
     outputs: tuple[str, ...] | None = None  #: patterns of files below /out that are wanted; None: all are
+    gpu: bool = False  #: it asks for this host's graphics processors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +218,8 @@ def _run_fields(request: Run) -> dict[str, Any]:
         del manifest["outputs"]
     else:
         manifest["outputs"] = list(request.manifest.outputs)
+    if not request.manifest.gpu:
+        del manifest["gpu"]
     chunk = dict(vars(request.chunk))
     del chunk["input_file" if request.chunk.input_file is None else "input"]
     files = [vars(file) for file in request.files]
@@ -255,6 +258,7 @@ def _parse_manifest(fields: Mapping[str, Any]) -> Manifest:
         cpus=None if fields.get("cpus") is None else values.number(fields, "cpus", least=0.01, most=4096),
         disk_mb=values.optional_int(fields, "disk_mb", most=2**31),
         outputs=_parse_outputs(fields),
+        gpu=fields.get("gpu") is True,
     )
 
 

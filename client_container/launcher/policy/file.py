@@ -206,6 +206,8 @@ KEYS = (
          'Weight of a project against others, 1 unless named, like { "sums" = 2 }.'),
     _key("machine", "labels", "labels", _labels, _show_labels,
          'Own labels that jobs may ask for, like { "room" = "attic" }; what the machine is it says by itself.'),
+    _key("machine", "gpu", "gpu", _yes_or_no, _flag,
+         "Whether jobs that ask for graphics processors get this machine's (needs NVIDIA's container toolkit)."),
     _key("images", "largest", "image_size", _size(MB), _quoted_size,
          "Largest image of a job, unpacked."),
     _key("images", "total", "images", _size(MB), _quoted_size,

@@ -12,9 +12,8 @@ from client_container.launcher.policy.text import DAYS, about, show_hours
 
 SETTLE_S = 60.0  #: what flickers must last this long before anything happens, either way
 GIVE_BACK_S = 600.0  #: frozen for longer, jobs are given back
-COOLER = (
-    5.0  #: degrees below the limit at which a machine counts as cool again: jobs that rest cool it at once
-)
+#: Degrees below the limit at which a machine counts as cool again: jobs that rest cool it at once.
+COOLER = 5.0
 
 
 class Word(str, Enum):

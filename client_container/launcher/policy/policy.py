@@ -30,14 +30,13 @@ class Policy:
     transfer_a_day: int | None = None  #: bytes in and out, client containers together; None: no limit
     projects: tuple[str, ...] | None = None  #: project ids that may run here; None: all
     shares: dict[str, float] = field(default_factory=dict)  #: weight by project id; 1 unless named
-    labels: dict[str, str | float] = field(
-        default_factory=dict
-    )  #: the volunteer's own, for jobs that ask for them
+    #: The volunteer's own, for jobs that ask for them.
+    labels: dict[str, str | float] = field(default_factory=dict)
+    gpu: bool = False  #: whether jobs that ask for graphics processors get this machine's
     registries: tuple[str, ...] = ()  #: host[:port] from which images may be pulled by digest
     private_registries: bool = False  #: whether a registry may have a private address
-    hours: Hours = field(
-        default_factory=dict
-    )  #: by weekday mon..sun; a day that is missing: never; empty: always
+    #: By weekday mon..sun; a day that is missing: never; empty: always.
+    hours: Hours = field(default_factory=dict)
     idle_only: bool = False  #: only while nobody uses the machine
     on_battery: bool = False  #: also while on battery
     metered: bool = False  #: also on a metered network

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -21,6 +21,7 @@ from typing import Any
 
 from client_container.launcher.clients.plan import HOME, LABEL_KIND, LABEL_SLOT, Plan
 from client_container.launcher.clients.plan import container_config as client_config
+from client_container.launcher.errors import EngineAway, EngineError
 from client_container.launcher.files import folders
 from client_container.launcher.files.slots import Slots
 from client_container.launcher.jobs.cgroups import PARENT, group_of, parent_name
@@ -30,7 +31,8 @@ from client_container.launcher.jobs.manifest import Allowance
 from client_container.launcher.jobs.pause_elf import NoSuchMachine, write_pause_program
 from client_container.launcher.jobs.sandbox import IN, JOBS, OPEN_FILES, OUT, PIDS, Sandbox
 from client_container.launcher.jobs.sandbox import container_config as job_config
-from client_container.launcher.self_test.schedule import FAILED, PASSED, NotTested, Verdict
+from client_container.launcher.line.refusal import Refusal
+from client_container.launcher.self_test.schedule import FAILED, GPUS, PASSED, NotTested, Verdict
 from client_container.launcher.self_test.targets import Goal, Listener, goal, outside_goals, outward_address
 from client_container.launcher.wall.network import Wall
 
@@ -59,6 +61,7 @@ listening = socket.create_server(("0.0.0.0", {PORT}))
 while True:
     listening.accept()[0].close()
 """
+DEVICES = "import glob; print(*glob.glob('/dev/nvidia[0-9]*'))"
 OWN_ADDRESS = "import socket; print(socket.gethostbyname(socket.gethostname()))"
 
 
@@ -82,7 +85,8 @@ class Ended:
 class SelfTest:
     """Tries out the walls of one instance. `plan` is that of its client containers, `home` holds its slots.
 
-    `needs_disk`: no job may start where slots have no file system of their own.
+    `needs_disk`: no job may start where slots have no file system of their own. `gpus`: names of the graphics
+    processors that jobs are to get; None: the volunteer does not lend any.
     """
 
     def __init__(
@@ -93,11 +97,12 @@ class SelfTest:
         plan: Plan,
         home: Path,
         needs_disk: bool = True,
+        gpus: Sequence[str] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._wall, self._plan, self._home = engine, wall, plan, home
-        self._needs_disk = needs_disk
+        self._needs_disk, self._gpus = needs_disk, gpus
         self._now, self._clock = now, clock
         self._labels = {**plan.own_labels(), LABEL_KIND: KIND, LABEL_SLOT: ""}
         self._ends = 0.0
@@ -113,7 +118,8 @@ class SelfTest:
         except (OSError, NoSuchMachine) as error:
             raise NotTested(f"The self-test could not be finished: {error}.") from error
         return Verdict(
-            verdict=PASSED if all(check.ok for check in checks) else FAILED,
+            # Graphics processors are no wall: where jobs cannot have them, the host only does not offer them.
+            verdict=PASSED if all(check.ok for check in checks if check.name != GPUS) else FAILED,
             at=self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
             checks=tuple(vars(check) for check in checks),
         )
@@ -204,6 +210,25 @@ class SelfTest:
         for names in (IN_A_JOB, BY_FORCE):
             yield from self._checks("job", made, {**given, "tries": names})
         yield self._memory(made, given)
+        if self._gpus is not None:
+            yield self._handed_gpus(replace(sandbox, gpu=True), self._gpus)
+
+    def _handed_gpus(self, sandbox: Sandbox, gpus: Sequence[str]) -> Check:
+        """Whether a job that asks for them sees the machine's graphics processors."""
+        if not gpus:
+            return Check(GPUS, False, "no graphics processor of NVIDIA's has a driver on this machine")
+        try:
+            made = self._start(job_config(sandbox))
+        except EngineAway:
+            raise
+        except (EngineError, Refusal) as error:
+            return Check(GPUS, False, f"jobs cannot have them; is NVIDIA's container toolkit here? {error}")
+        try:
+            seen = self._execute(made, ["python3", "-c", DEVICES], uid=self._uid).output.split()
+        finally:
+            self._engine.remove(made)
+        said = f"a job sees {', '.join(seen)}" if seen else "a job that asks for them sees no device"
+        return Check(GPUS, bool(seen), said)
 
     def _memory(self, made: str, given: Mapping[str, Any]) -> Check:
         """More memory than allowed: the kernel ends the process, and the container lives on."""

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 VALID = timedelta(days=9)  #: the weekly timer may be late by a day or two
 AGAIN = timedelta(minutes=10)  #: after one that could not be finished
 
+GPUS = "job: graphics processors"  #: the check that is no wall: without it there is only nothing to lend
+
 PASSED, FAILED, UNKNOWN = "passed", "failed", "unknown"
 
 Run = Callable[[], "Verdict"]  #: tries every wall out; takes seconds to a minute. Raises LauncherError
@@ -44,8 +46,19 @@ class Verdict:
             return ""
         if self.verdict == UNKNOWN:
             return "The self-test of the sandbox has not passed yet."
-        failed = ", ".join(str(check.get("name")) for check in self.checks if not check.get("ok"))
+        bad = (check.get("name") for check in self.checks if not check.get("ok"))
+        failed = ", ".join(str(name) for name in bad if name != GPUS)
         return f"The self-test of the sandbox failed ({failed}); see dockercomp-volunteer self-test."
+
+    @property
+    def tried_gpus(self) -> bool:
+        """Whether it was looked at if jobs get graphics processors."""
+        return any(check.get("name") == GPUS for check in self.checks)
+
+    @property
+    def gpus_work(self) -> bool:
+        """Whether jobs were seen to get graphics processors."""
+        return any(check.get("name") == GPUS and check.get("ok") is True for check in self.checks)
 
 
 class SelfTests:
@@ -60,6 +73,7 @@ class SelfTests:
         self._of = ""
         self._tried_at: datetime | None = None
         self._thread: threading.Thread | None = None
+        self._repeat = False
         self.latest = _read(file)
 
     def use(self, run: Run, *, of: str) -> None:
@@ -68,11 +82,15 @@ class SelfTests:
         if self.latest.of != of:
             self.latest, self._tried_at = Verdict(), None
 
+    def repeat(self) -> None:
+        """Another test is due, unless one runs; the verdict holds until it is over."""
+        self._repeat = self._thread is None or not self._thread.is_alive()
+
     def step(self) -> None:
         """Start a test if one is due."""
         running = self._thread is not None and self._thread.is_alive()
         if self._run is not None and not running and self._due():
-            self._tried_at = self._now()
+            self._tried_at, self._repeat = self._now(), False
             self._thread = threading.Thread(target=self._try, name="self-test", daemon=True)
             self._thread.start()
 
@@ -103,6 +121,8 @@ class SelfTests:
 
     def _due(self) -> bool:
         if self.latest.at is not None and self.latest.verdict != UNKNOWN:
+            if self._repeat:
+                return True
             return self._now() - datetime.fromisoformat(self.latest.at.replace("Z", "+00:00")) >= VALID
         return self._tried_at is None or self._now() - self._tried_at >= AGAIN
 

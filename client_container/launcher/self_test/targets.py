@@ -10,10 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-METADATA = (
-    "169.254.169.254",
-    80,
-)  #: where clouds answer questions about a machine, credentials among the answers
+#: Where clouds answer questions about a machine, credentials among the answers.
+METADATA = ("169.254.169.254", 80)
 ROUTER_PORTS = (80, 443, 53)
 CONNECT_S = 1.0
 

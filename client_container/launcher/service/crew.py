@@ -6,7 +6,7 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from client_container.launcher.images.engine import ImageEngine
 from client_container.launcher.images.images import Images
 from client_container.launcher.jobs.door import Door
 from client_container.launcher.jobs.engine import JobEngine
-from client_container.launcher.jobs.jobs import Jobs, Ran
+from client_container.launcher.jobs.jobs import Jobs
+from client_container.launcher.jobs.ran import Ran
 from client_container.launcher.policy.policy import Policy
 from client_container.launcher.self_test.run import SelfTest
 from client_container.launcher.self_test.schedule import Verdict
 from client_container.launcher.service.installation import Installation, write_bundle
 from client_container.launcher.wall.firewall import Target
 from client_container.launcher.wall.network import Wall
-from client_container.machine import Label, machine_labels
+from client_container.machine import Label, gpu_labels, machine_labels, nvidia_gpus, without_gpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +66,8 @@ def assemble(installation: Installation, host_id: str, key: bytes, hooks: Hooks)
         state_file=installation.launcher_folder / "images.json",
         policy=hooks.policy,
     )
-    jobs = Jobs(
-        engine=JobEngine(),
-        home=installation.home,
-        instance=installation.instance,
-        labels=labels,
-        first_uid=installation.first_uid,
-        policy=hooks.policy,
-        gate=hooks.gate,
-        images=images,
-        slots=slots,
-        record=hooks.record,
-        totals=hooks.totals,
-    )
-    wall = SharedWall(
-        engine=engine,
-        instance=installation.instance,
-        labels=labels,
-        server=installation.server,
-        proxy=installation.proxy,
-        extra_hosts=installation.extra_hosts,
-    )
+    jobs = _jobs(installation, labels, hooks, images=images, slots=slots)
+    wall = _wall(installation, labels, engine)
     plan = make_plan(installation, host_id, image=installation.image, key=key, policy=hooks.policy())
     keeper = Keeper(engine, plan, 0, key, time.monotonic)
 
@@ -109,7 +91,37 @@ def assemble(installation: Installation, host_id: str, key: bytes, hooks: Hooks)
             plan=keeper.plan,
             home=installation.home,
             needs_disk=not installation.makes_disk,
+            gpus=nvidia_gpus() if hooks.policy().gpu else None,
         ).run(),
+    )
+
+
+def _jobs(
+    installation: Installation, labels: Mapping[str, str], hooks: Hooks, *, images: Images, slots: Slots
+) -> Jobs:
+    return Jobs(
+        engine=JobEngine(),
+        home=installation.home,
+        instance=installation.instance,
+        labels=labels,
+        first_uid=installation.first_uid,
+        policy=hooks.policy,
+        gate=hooks.gate,
+        images=images,
+        slots=slots,
+        record=hooks.record,
+        totals=hooks.totals,
+    )
+
+
+def _wall(installation: Installation, labels: Mapping[str, str], engine: ClientEngine) -> Wall:
+    return SharedWall(
+        engine=engine,
+        instance=installation.instance,
+        labels=labels,
+        server=installation.server,
+        proxy=installation.proxy,
+        extra_hosts=installation.extra_hosts,
     )
 
 
@@ -138,8 +150,8 @@ class SharedWall(Wall):
 
 @functools.lru_cache(maxsize=1)
 def machine_facts() -> dict[str, Label]:
-    """What this machine is, as it was found when the launcher started."""
-    return machine_labels()
+    """What this machine is, as it was found when the launcher started; graphics processors only where they are lent."""
+    return without_gpus(machine_labels())
 
 
 def make_plan(
@@ -151,8 +163,11 @@ def make_plan(
     policy: Policy,
     network: str = "none",
     bundle: tuple[Path, str] | None = None,
+    gpus: Sequence[str] = (),
 ) -> Plan:
-    """The plan of the client containers. `bundle`: the file of certificates to trust, and its digest."""
+    """The plan of the client containers. `bundle`: the file of certificates to trust, and its digest. `gpus`: names of
+    the graphics processors that jobs get.
+    """
     front = Front(
         slots=str(installation.slots),
         network=network,
@@ -175,7 +190,7 @@ def make_plan(
         memory=FRONT_MEMORY,
         extra_hosts=installation.extra_hosts,
         first_uid=installation.first_uid,
-        facts=machine_facts(),
+        facts={**machine_facts(), **gpu_labels(gpus)},
         labels=dict(policy.labels),
         front=front,
     )

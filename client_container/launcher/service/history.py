@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from client_container.launcher.jobs.jobs import Ran
+    from client_container.launcher.jobs.ran import Ran
 
 MOST_JOBS = 100_000
 KEPT_DAYS = 90

@@ -40,7 +40,7 @@ def own_disk(home: Path, size: int) -> Iterator[str | None]:
         yield why
     finally:
         if os.path.ismount(slots):
-            _unmount(slots)
+            unmount(slots)
 
 
 def _make(image: Path, size: int) -> None:
@@ -60,7 +60,8 @@ def _make(image: Path, size: int) -> None:
     partial.rename(image)
 
 
-def _unmount(slots: Path) -> None:
+def unmount(slots: Path) -> None:
+    """Take the file system away; its image stays."""
     try:
         _run("umount", str(slots))
     except NoDisk:

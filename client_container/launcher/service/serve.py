@@ -13,6 +13,7 @@ from pathlib import Path
 from client_container.launcher.clients.keeper import keep
 from client_container.launcher.policy.sensors import Sensors, jobs_cpu_s
 from client_container.launcher.self_test.schedule import SelfTests
+from client_container.launcher.service.clear import clear_machine
 from client_container.launcher.service.control import ControlServer
 from client_container.launcher.service.history import History
 from client_container.launcher.service.installation import Installation, PolicyFiles, read_installation
@@ -35,6 +36,7 @@ def serve(etc: Path, *, root: Path = Path("/")) -> None:
     installation = read_installation(etc)
     state = StateFolder(installation.launcher_folder, installation.instance)
     with state.running(), _disk(installation):
+        state.unfinished.touch()
         service = make_service(installation, state, root)
         control = ControlServer(installation.control, Verbs(service).table())
         stop = _stop_on_signal(service.wake)
@@ -44,10 +46,12 @@ def serve(etc: Path, *, root: Path = Path("/")) -> None:
         try:
             keep(service.step, lambda seconds: _wait(service, notify, stop, seconds))
             notify("STOPPING=1")
-            service.stop()
+            if service.stop():
+                state.unfinished.unlink(missing_ok=True)
         finally:
             control.stop()
             service.history.close()
+    clear_machine(installation)
 
 
 def _disk(installation: Installation) -> AbstractContextManager[object]:

@@ -20,7 +20,7 @@ from client_container.launcher.clients.keeper import remove_all
 from client_container.launcher.clients.reconcile import ALIVE
 from client_container.launcher.clients.request import read_key
 from client_container.launcher.errors import EngineAway, EngineError, EngineTooOld, LauncherError
-from client_container.launcher.jobs.jobs import Ran
+from client_container.launcher.jobs.ran import Ran
 from client_container.launcher.policy.governor import Governor, Pause, Standing, Word
 from client_container.launcher.policy.pause_file import read_pause, write_pause
 from client_container.launcher.policy.policy import Policy
@@ -32,16 +32,15 @@ from client_container.launcher.service.host_share import HostShare
 from client_container.launcher.service.installation import Installation, PolicyFiles, read_installation
 from client_container.launcher.service.problems import Problems, saying
 from client_container.launcher.service.upkeep import Upkeep
+from client_container.machine import nvidia_gpus
+from client_container.protocol import FEATURES
 
 log = logging.getLogger(__name__)
 
-GOVERN_S, TEND_S, COUNT_S, TRIM_S = (
-    2.0,
-    3.0,
-    30.0,
-    60.0,
-)  #: between two looks: at the machine, at leftovers, at
-#: traffic, at images
+GOVERN_S = 2.0  #: between two looks at the machine
+TEND_S = 3.0  #: at leftovers
+COUNT_S = 30.0  #: at traffic
+TRIM_S = 60.0  #: at images
 UPKEEP_S = 10.0  #: longest that leaving waits for removals under way
 WALL_PATIENCE_S = 30.0  #: without a wall for so long, client containers are stopped
 
@@ -94,6 +93,11 @@ class Service:
         """How many client containers there should be: none before the sandbox is known to hold."""
         return self.policy.containers if self.self_tests.latest.verdict == PASSED else 0
 
+    @property
+    def lends_gpus(self) -> bool:
+        """Whether jobs get this machine's graphics processors: the volunteer says so, and it was seen to work."""
+        return self.policy.gpu and self.self_tests.latest.gpus_work
+
     def gate(self) -> str | None:
         """Why no job may be started now; None when one may."""
         if self.leaving:
@@ -131,6 +135,7 @@ class Service:
                 "memory": policy.memory,
             },
             "self_test": {"verdict": self.self_tests.latest.verdict, "at": self.self_tests.latest.at},
+            "features": list(FEATURES),
         }
 
     # --- the step
@@ -268,6 +273,7 @@ class Service:
                 policy=self.policy,
                 network=network,
                 bundle=bundle_of(self.installation),
+                gpus=nvidia_gpus() if self.lends_gpus else (),
             )
             crew.keeper.plan, crew.keeper.key = plan, self._key
             return True
@@ -304,6 +310,8 @@ class Service:
         self.share.publish(len(crew.jobs.running()))
         if not self._due("tend", TEND_S):
             return
+        if self.policy.gpu and not self.self_tests.latest.tried_gpus:
+            self.self_tests.repeat()  # the volunteer has only just said so
         self.self_tests.step()
         self.upkeep.start(lambda: self._clear_up(crew))
         self.problems.note("upkeep", self.upkeep.problem)
@@ -329,22 +337,29 @@ class Service:
 
     # --- the end
 
-    def stop(self) -> None:
-        """Leave nothing of ours in the engine: clients say farewell first, then jobs end, then the wall goes."""
+    def stop(self) -> bool:
+        """Leave nothing of ours in the engine: clients say farewell first, then jobs end, then the wall goes.
+
+        False: something may have been left, for the next launcher or for `dockercomp-launcher clear`.
+        """
         self.leaving = True
         if self.crew is None:
-            return
-        crew = self.crew
+            return False  # what an earlier one left is still there
+        crew, ended = self.crew, []
         with saying("stop"):
             removed = remove_all(crew.engine, crew.engine.find(crew.keeper.plan.own_labels()))
             log.info("client containers removed", extra={"count": removed})
+            ended.append("stop")
         self.upkeep.wait(UPKEEP_S)
-        for name, end in (("jobs", crew.jobs.close), ("door", crew.door.stop), ("wall", crew.wall.remove)):
+        steps = (("jobs", crew.jobs.close), ("door", crew.door.stop), ("wall", crew.wall.remove))
+        for name, end in steps:
             with saying(name):
                 end()
+                ended.append(name)
         with saying("history"):
             self.history.flush(_today())
         self.share.publish(0)
+        return len(ended) == 1 + len(steps)
 
     # --- small things
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from client_container.launcher.errors import LauncherError
-from client_container.launcher.policy.file import find_key, parse_policy, render_policy, shown, with_value
-from client_container.launcher.policy.policy import BadPolicy, Policy
-from client_container.launcher.policy.text import read_duration, show_size
+from client_container.launcher.policy.policy import BadPolicy
+from client_container.launcher.policy.text import read_duration
 from client_container.launcher.service.control import ControlError, ask
 from client_container.launcher.service.installation import (
     ETC,
@@ -30,6 +27,8 @@ from client_container.launcher.service.installation import (
     read_installation,
 )
 from client_container.launcher.volunteer import words
+from client_container.launcher.volunteer.changing import change_policy
+from client_container.launcher.volunteer.programs import become, relay, require_installed
 
 QUICK_S, SETTLE_S, SELF_TEST_S = 15.0, 90.0, 600.0  #: longest wait for an answer of each kind
 DRAIN_S = 60
@@ -146,7 +145,7 @@ def resume(here: Installation, as_json: bool) -> None:
 @click.argument("containers", type=int)
 def scale(here: Installation, containers: int) -> None:
     """Change the number of client containers, and wait until so many run. The total limits stay as they are."""
-    _change(here, [("limits.containers", str(containers))])
+    change_policy(here, [("limits.containers", str(containers))])
 
 
 @main.group(
@@ -182,7 +181,7 @@ def set_limits(here: Installation, pairs: tuple[str, ...]) -> None:
     """
     if len(pairs) % 2:
         raise BadPolicy(f"{pairs[-1]} has no value; write KEY VALUE, like memory 4g.")
-    _change(here, list(zip(pairs[::2], pairs[1::2], strict=True)))
+    change_policy(here, list(zip(pairs[::2], pairs[1::2], strict=True)))
 
 
 @command(main, epilog="\b\nExamples:\n  dockercomp-volunteer logs\n  dockercomp-volunteer logs -f 0\n")
@@ -194,12 +193,12 @@ def logs(here: Installation, follow: bool, lines: int, slot: int | None) -> None
     going = ["-f"] if follow else []
     if slot is None:
         unit = unit_of(here.instance)
-        _relay(["journalctl", "--no-pager", "-o", "cat", "-u", unit, "-n", str(lines), *going])
+        relay(["journalctl", "--no-pager", "-o", "cat", "-u", unit, "-n", str(lines), *going])
     clients = ask(here.control, "status", seconds=QUICK_S)["clients"]
     found = [one["id"] for one in clients if one["slot"] == slot]
     if not found:
         raise ControlError(f"There is no client container in slot {slot}.")
-    _relay(["docker", "logs", "--tail", str(lines), *going, found[0]])
+    relay(["docker", "logs", "--tail", str(lines), *going, found[0]])
 
 
 @command(main, "self-test", epilog="\b\nExample:\n  dockercomp-volunteer self-test\n")
@@ -233,14 +232,14 @@ def history(here: Installation, count: int, as_json: bool) -> None:
 def update(here: Installation, yes: bool, allow_downgrade: bool) -> None:
     """Install the server's current release, if it is signed with the key of the first installation."""
     script = PREFIX / "payload" / "install" / "install.sh"
-    _must_exist(script)
+    require_installed(script)
     options = [f"--server={here.server}", f"--prefix={PREFIX}", f"--release-key={ETC / 'release.pub'}"]
     if here.proxy:  # it may hold a password, which must not stand on a command line
         os.environ["DOCKERCOMP_INSTALL_PROXY"] = here.proxy
     options += [f"--ca-file={here.ca_file}"] if here.ca_file else []
     flags = {"--yes": yes, "--allow-downgrade": allow_downgrade, "--auto-update": here.auto_update}
     arguments = [part for option in options for part in option.split("=", 1)]
-    _become(["sh", str(script), *arguments, *(flag for flag, wanted in flags.items() if wanted)])
+    become(["sh", str(script), *arguments, *(flag for flag, wanted in flags.items() if wanted)])
 
 
 @command(
@@ -257,7 +256,7 @@ def uninstall(here: Installation, purge: bool, yes: bool) -> None:
     No new work; running jobs finish or go back, within a minute; then all of ours is removed.
     """
     script = PREFIX / "payload" / "install" / "remove.py"
-    _must_exist(script)
+    require_installed(script)
     if os.geteuid() != 0:
         raise ControlError("Only root can uninstall: put sudo in front of the command.")
     if not yes:
@@ -267,7 +266,7 @@ def uninstall(here: Installation, purge: bool, yes: bool) -> None:
     for name in here.siblings():
         _drain(name)
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin:/bin") or sys.executable
-    _become([python, str(script), "--yes", *(["--purge"] if purge else [])])
+    become([python, str(script), "--yes", *(["--purge"] if purge else [])])
 
 
 def unit_of(instance: str) -> str:
@@ -281,45 +280,6 @@ def say(facts: dict[str, Any], as_json: bool, in_words: Callable[[dict[str, Any]
     """Print an answer, for programs or for people."""
     told = {name: value for name, value in facts.items() if name != "ok"}
     click.echo(json.dumps(told, indent=1) if as_json else words.printable(in_words(facts)))
-
-
-def _change(here: Installation, pairs: Sequence[tuple[str, str]]) -> None:
-    """Write a changed policy, have the launcher read it, and say what holds. Exit code 1 if not all of it does."""
-    before = parse_policy(here.policy_file.read_text())
-    after = before
-    for name, value in pairs:
-        after = with_value(after, name, value)
-    _fits(here, before, after)
-    if after != before:
-        _write(here.policy_file, render_policy(after))
-    facts = ask(here.control, "reload", seconds=SETTLE_S)
-    for key in dict.fromkeys(find_key(name) for name, _ in pairs):
-        value = getattr(after, key.field)
-        click.echo(f"{key.path} = {'none' if value is None else shown(key, after)}")
-    click.echo(words.printable(words.running(facts)))
-    if facts["problem"] or not words.all_run(facts):
-        sys.exit(1)
-
-
-def _fits(here: Installation, before: Policy, after: Policy) -> None:
-    """The disk image was made at the installation."""
-    if after.disk <= before.disk or not here.slots.is_dir():
-        return
-    made = os.statvfs(here.slots)
-    if os.path.ismount(here.slots) and after.disk > made.f_blocks * made.f_frsize * 1.1:
-        size = show_size(made.f_blocks * made.f_frsize // 2**20 * 2**20)
-        raise BadPolicy(
-            f"limits.disk cannot grow beyond the {size} of the disk image that was made at the installation: "
-            "uninstall, and install again with --disk."
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, readable for everybody."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.chmod(0o644)
-    partial.replace(path)
 
 
 def _drain(instance: str) -> None:
@@ -349,40 +309,6 @@ def _duration(text: str) -> float:
         return read_duration(text)
     except ValueError as error:
         raise ControlError(f"--for must be {error}, not {text!r}.") from None
-
-
-def _must_exist(script: Path) -> None:
-    if not script.exists():
-        raise BadInstallation(f"{script} is not there: dockercomp was not put here by its installer.")
-
-
-def _relay(program: Sequence[str]) -> NoReturn:
-    """Print what another program prints, without what a terminal would obey; its exit code is ours."""
-    try:
-        running = subprocess.Popen(list(program), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    except FileNotFoundError:
-        raise _missing(program[0]) from None
-    text = codecs.getincrementaldecoder("utf-8")("replace")
-    assert running.stdout is not None
-    try:
-        while part := os.read(running.stdout.fileno(), 65536):
-            click.echo(words.printable(text.decode(part)), nl=False)
-    except (KeyboardInterrupt, BrokenPipeError):  # how one ends a log that goes on
-        running.terminate()
-    sys.exit(max(0, running.wait()))
-
-
-def _become(program: Sequence[str]) -> NoReturn:
-    """Go on as another program."""
-    sys.stdout.flush()
-    try:
-        os.execvp(program[0], list(program))  # noqa: S606  # a list, no shell
-    except FileNotFoundError:
-        raise _missing(program[0]) from None
-
-
-def _missing(program: str) -> ControlError:
-    return ControlError(f"This needs the program {program}, which is not on this machine.")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,8 @@ LABEL_INSTANCE = "dockercomp.instance"
 LOOK_S = 3.0  #: pause between two looks at the rules and the network
 RESOLVE_S = 60.0  #: the same for the server's name
 RETRY_S = 10.0  #: the same until the name was resolved for the first time
-REMEMBER_S = (
-    3600.0  #: an address that the name had stays allowed for so long: names take turns among addresses
-)
+#: An address that the name had stays allowed for so long: names take turns among addresses.
+REMEMBER_S = 3600.0
 MOST_ADDRESSES = 16  #: of one name, the latest
 DNS_PORT = 53
 

@@ -9,7 +9,7 @@ from source_server.domain.account import Account, Role
 from source_server.domain.job import Job
 from source_server.domain.notice import Target
 from source_server.domain.project import Project
-from source_server.domain.refusal import Conflict, NotAllowed, NotFound
+from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Unavailable
 from source_server.domain.validation import Validation
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
@@ -49,6 +49,10 @@ class Projects:
         except AlreadyThere:
             if self._stores.projects.find_owner(name) != account.id:
                 raise Conflict(f"The project name {name} is taken; choose another.") from None
+            if not self._stores.projects.confirm(name, account.id):
+                raise Unavailable(
+                    "The database has just lost this project; send the same request again."
+                ) from None
             made = False
         self.change(account, name, policy)
         return made

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from source_server.domain import tickets
-from source_server.domain.attempt import Attempt, Origin, Outcome, Verdict, digest, stored_id
+from source_server.domain.attempt import BAD_DATA, Attempt, Origin, Outcome, Verdict, stored_id
 from source_server.domain.chunk import Chunk
 from source_server.domain.container import Container
 from source_server.domain.eligibility import platform
-from source_server.domain.job import Job
-from source_server.domain.refusal import Conflict, NotAllowed, NotFound, Refusal, Unavailable
-from source_server.domain.result_type import MOST_WORK, effort, misfit
+from source_server.domain.refusal import NotAllowed, NotFound, Refusal, Unavailable
 from source_server.domain.task import Task
 from source_server.domain.timing import computed_for
 from source_server.domain.trust import Standing, is_established
-from source_server.services.answers.answer_files import AnswerFiles, wrong_files
+from source_server.services.answers.answer_files import AnswerFiles
+from source_server.services.answers.check_attempts import CheckAttempts
+from source_server.services.answers.forgive import Forgive
 from source_server.services.answers.keep_errors import KeepErrors
 from source_server.services.answers.known_tasks import KnownTasks
 from source_server.services.answers.reputation import Reputation
@@ -29,24 +29,15 @@ from source_server.services.answers.settle_errors import SettleErrors
 from source_server.services.answers.settle_results import SettleResults
 from source_server.services.answers.spent import note_spent
 from source_server.services.tasks.complete import Complete
-from source_server.services.tasks.validate import asked_about, read_groups
-from source_server.stores.attempts import (
-    DIFFERENT_ERRORS,
-    DIFFERENT_RESULTS,
-    Stored,
-    is_answer,
-    result_document,
-)
+from source_server.stores.attempts import Stored, is_answer, result_document
 from source_server.stores.database import Stores
 from source_server.stores.gate import Document
 
 log = logging.getLogger(__name__)
 
-SETTLE_AFTER = timedelta(
-    seconds=5
-)  #: how old a stored attempt without verdict is before housekeeping takes it up
+#: How old a stored attempt without verdict is before housekeeping takes it up.
+SETTLE_AFTER = timedelta(seconds=5)
 SETTLE_BATCH = 500
-MOST_CHECKED = 2 * MOST_WORK  #: work that a request's answers may make when they are held to schemas
 
 Finished = Callable[[str, float, bool], None]  #: told task, seconds, and whether an attempt came to an answer
 
@@ -71,17 +62,20 @@ class Accept:
         settle_results: SettleResults,
         settle_errors: SettleErrors,
         reputation: Reputation,
+        forgive: Forgive,
         complete: Complete,
         finished: Finished = lambda task, seconds, ok: None,
     ) -> None:
         self._stores = stores
         self._secret = secret
+        self._check = CheckAttempts(stores)
         self._keep_errors = KeepErrors(stores)
         self._answer_files = AnswerFiles(stores)
         self._known = known
         self._settle_results = settle_results
         self._settle_errors = settle_errors
         self._reputation = reputation
+        self._forgive = forgive
         self._complete = complete
         self._finished = finished
 
@@ -148,7 +142,7 @@ class Accept:
     ) -> dict[str, Refusal]:
         """Store and settle; the refusals of those that were one different answer too many, or too much work, by id."""
         tasks = self._known.read({one.task for one in chunks.values()})
-        kept, refused = self._look_at(container, attempts, chunks, tasks)
+        kept, refused = self._check(container.id, attempts, chunks, tasks)
         now = self._stores.clock.now()
         origin = Origin(container=container.id, host=container.host.id, account=container.account)
         established = self._is_established(container, tasks, now)
@@ -187,50 +181,6 @@ class Accept:
             self_test=container.self_test,
         )
 
-    def _look_at(
-        self,
-        container: Container,
-        attempts: Sequence[Attempt],
-        chunks: Mapping[str, Chunk],
-        tasks: Mapping[str, Task],
-    ) -> tuple[list[Attempt], dict[str, Refusal]]:
-        """Those that are to be stored, as checked, each once; and why others are not, by their ids as sent.
-
-        At most so many different answers of one container in a run, and failures a lease. What takes long to check is
-        checked only where it may count, and not more of it in a request than a moment's work.
-        """
-        named = {one.chunk for one in attempts}
-        given = self._stores.results.given(named, container.id)
-        failed = self._stores.errors.given(named, container.id)
-        kept: list[Attempt] = []
-        refused: dict[str, Refusal] = {}
-        spent = 0
-        for id_, sent in {stored_id(one): one for one in attempts}.items():
-            chunk, run = chunks[sent.chunk], (sent.chunk, sent.run)
-            task = tasks.get(chunk.task)
-            answers = given.setdefault(run, set())
-            failures = failed.setdefault((*run, sent.token), set())
-            known = sent.outcome is Outcome.OK and digest(sent) in answers  # checked when it came before
-            work = 0 if known else _effort(sent, task)
-            if work and (len(answers) >= DIFFERENT_RESULTS or len(failures) >= DIFFERENT_ERRORS):
-                refused[id_] = _one_too_many(answer=len(answers) >= DIFFERENT_RESULTS)
-                continue
-            if work and spent and spent + work > MOST_CHECKED:
-                refused[id_] = Unavailable("Checking the other answers took long: send this one again.")
-                continue
-            spent += work
-            attempt = sent if known else _checked(sent, chunk, task)
-            before, most = answers, DIFFERENT_RESULTS
-            if not is_answer(attempt):
-                before, most = failures, DIFFERENT_ERRORS
-            # The same answer again is no different one, though another lease brought it.
-            if digest(attempt) not in before and len(before) >= most:
-                refused[id_] = _one_too_many(answer=is_answer(attempt))
-            else:
-                before.add(digest(attempt))
-                kept.append(attempt)
-        return kept, refused
-
     def _is_established(self, container: Container, tasks: Mapping[str, Task], now: datetime) -> bool:
         if not any(task.validation.checks for task in tasks.values()):
             return False
@@ -267,9 +217,14 @@ class Accept:
         self, origin: Origin, attempts: Sequence[Attempt], chunks: Mapping[str, Chunk], now: datetime
     ) -> None:
         """Tell those who keep figures; losing one is no harm, and fails no delivery."""
-        answers = sum(is_answer(one) for one in attempts)
+        failed = [one for one in attempts if not is_answer(one)]
+        bad = [one for one in failed if one.exit_code == BAD_DATA]
+        ids = [stored_id(one) for one in bad] if len(bad) == len(failed) else []
+        answers = len(attempts) - len(failed)
         try:
-            self._reputation.delivered(origin, answers=answers, failures=len(attempts) - answers)
+            self._reputation.delivered(origin, answers=answers, failures=len(failed), bad_data=ids)
+            # Settled before they cost anything: they may be confirmed already.
+            self._forgive({one.chunk for one in bad})
             for one in attempts:
                 self._note_duration(origin, one, chunks[one.chunk], now)
         except Unavailable as error:
@@ -283,41 +238,3 @@ class Accept:
                     held.since, held.started, held.until, now, timeout_s=task.job.timeout_s
                 )
                 self._finished(task.id, seconds, is_answer(attempt))
-
-
-def _one_too_many(*, answer: bool) -> Refusal:
-    what = f"{DIFFERENT_RESULTS} different answers" if answer else f"{DIFFERENT_ERRORS} different failures"
-    return Conflict(f"This container has already given {what} for the chunk.")
-
-
-def _effort(attempt: Attempt, task: Task | None) -> int:
-    """What checking takes that depends on a scientist's schema."""
-    if attempt.outcome is not Outcome.OK or task is None or task.validates is not None:
-        return 0
-    return effort(task.job.result, attempt.stdout)
-
-
-def _checked(attempt: Attempt, chunk: Chunk, task: Task | None) -> Attempt:
-    """An answer of the wrong form is an error of that attempt, whatever the client says."""
-    if attempt.outcome is not Outcome.OK:
-        return attempt
-    if task is not None and task.validates is not None:
-        count = asked_about(chunk)
-        if read_groups(attempt.stdout, count) is None:
-            return _failed(attempt, f"A validator answers with a JSON list of {count} groups.")
-        return attempt
-    lines = attempt.stdout.count("\n") + (not attempt.stdout.endswith("\n") and attempt.stdout != "")
-    if chunk.rows is not None and lines != chunk.rows:
-        return _failed(attempt, f"The answer has {lines} lines for {chunk.rows} rows.")
-    wrong = None if task is None else wrong_files(attempt, task.job) or _misfit(attempt, chunk, task.job)
-    return attempt if wrong is None else _failed(attempt, wrong)
-
-
-def _misfit(attempt: Attempt, chunk: Chunk, job: Job) -> str | None:
-    """Why the answer is not what the job says that its answers are; None when it is."""
-    files = [one.name for one in attempt.files]
-    return misfit(job.result, attempt.stdout, rows=chunk.rows, outputs=job.outputs, files=files)
-
-
-def _failed(attempt: Attempt, sentence: str) -> Attempt:
-    return replace(attempt, outcome=Outcome.FAILED, stderr_tail=f"{attempt.stderr_tail}\n{sentence}".lstrip())

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from source_server.domain.attempt import Attempt, Origin
 from source_server.domain.chunk import Chunk
-from source_server.domain.signature import FULL_TAILS, OTHERS, shortened, signature
+from source_server.domain.signature import FULL_TAILS, OTHERS, kept, signature
 from source_server.stores.database import Stores
-from source_server.stores.errors import error_document
+from source_server.stores.errors import Said, error_document
 from source_server.stores.gate import Document
 
 
@@ -36,8 +36,10 @@ class KeepErrors:
                 # Two servers at once may both see the last place free: a few tails more do no harm.
                 full[group] = self._stores.errors.count(chunk.task, name, limit=FULL_TAILS)
             full[group] += 1
-            tail = attempt.stderr_tail if full[group] <= FULL_TAILS else shortened(attempt.stderr_tail)
-            documents.append(error_document(attempt, origin, chunk, now, signature=name, stderr_tail=tail))
+            said = Said(
+                *(kept(one, whole=full[group] <= FULL_TAILS) for one in (attempt.stdout, attempt.stderr_tail))
+            )
+            documents.append(error_document(attempt, origin, chunk, now, signature=name, said=said))
         return documents
 
     def _named(self, attempts: Sequence[Attempt], chunks: Mapping[str, Chunk]) -> list[str]:

@@ -10,9 +10,8 @@ from source_server.domain.task import Task
 from source_server.stores.database import Stores
 
 MOST = 2000  #: tasks remembered
-OLD_S = (
-    30.0  #: after which all is read anew: the id of a deleted task may stand for another one a minute later
-)
+#: After which all is read anew: the id of a deleted task may stand for another one a minute later.
+OLD_S = 30.0
 
 
 class KnownTasks:

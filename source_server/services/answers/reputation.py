@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from source_server.domain.attempt import Origin, Verdict
-from source_server.domain.chunk import Chunk
+from source_server.domain.chunk import Chunk, Failure
 from source_server.domain.task import Task
 from source_server.domain.trust import CANARIES, must_quarantine
 from source_server.domain.validation import Distinct
@@ -29,13 +29,24 @@ class Reputation:
         self._live = live
         self._rates = Rates(stores)
 
-    def delivered(self, origin: Origin, *, answers: int, failures: int) -> None:
-        """Attempts were stored: more may be in flight after answers, half as many after a failure."""
+    def delivered(self, origin: Origin, *, answers: int, failures: int, bad_data: Sequence[str] = ()) -> None:
+        """Attempts were stored: more may be in flight after answers, half as many after a failure.
+
+        `bad_data`: the ids of the failures, where each of them says that the data is bad; see `forgive`.
+        """
         slots = self._live.now().slots(origin.account, origin.host)
         if answers:
             self._stores.hosts.succeeded(origin.account, origin.host, answers, slots)
         if failures:
-            self._stores.hosts.halve(origin.account, origin.host, slots)
+            self._stores.hosts.halve(origin.account, origin.host, slots, bad_data)
+
+    def forgive(self, failures: Iterable[Failure]) -> None:
+        """These were right: their hosts may hold again what it cost them, each once however often this is said."""
+        errors: dict[tuple[str, str], list[str]] = {}
+        for one in failures:
+            errors.setdefault((one.account, one.host), []).append(one.error)
+        for (account, host), theirs in sorted(errors.items()):
+            self._stores.hosts.restore(account, host, theirs, self._live.now().slots(account, host))
 
     def came_back(self, account: str, host: str) -> None:
         """Leases came back uncomputed, or ran out: half as many may be in flight there."""

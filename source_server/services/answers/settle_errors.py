@@ -9,6 +9,7 @@ from source_server.domain import settling
 from source_server.domain.attempt import Verdict
 from source_server.domain.chunk import Chunk, Failure
 from source_server.domain.quarantine import Fleet
+from source_server.services.answers.forgive import Forgive
 from source_server.services.answers.known_tasks import KnownTasks
 from source_server.services.answers.reputation import Reputation
 from source_server.services.containers.live import LiveContainers
@@ -22,9 +23,16 @@ class SettleErrors:
     """Counts failures against their chunks."""
 
     def __init__(
-        self, stores: Stores, *, known: KnownTasks, live: LiveContainers, reputation: Reputation
+        self,
+        stores: Stores,
+        *,
+        known: KnownTasks,
+        live: LiveContainers,
+        reputation: Reputation,
+        forgive: Forgive,
     ) -> None:
         self._stores = stores
+        self._forgive = forgive
         self._known = known
         self._live = live
         self._reputation = reputation
@@ -35,6 +43,7 @@ class SettleErrors:
             verdict = self._settled(error, now)
             if verdict is not None:
                 self._stores.errors.settle([error.id], verdict)
+        self._forgive({error.chunk for error in errors if error.bad_data})
 
     def _settled(self, error: Stored, now: datetime) -> Verdict | None:
         """What became of it; None: the chunk was contended, housekeeping has to look again."""

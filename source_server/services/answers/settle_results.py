@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 
 from source_server.domain import settling
+from source_server.domain import transitions as rules
 from source_server.domain.attempt import Verdict
 from source_server.domain.chunk import Candidate, Chunk, ChunkState
 from source_server.domain.quarantine import must_set_aside
@@ -75,7 +76,7 @@ class SettleResults:
                 new = self._folded(tasks[chunk.task], chunk, by_chunk[chunk.id], records)
                 if new != chunk:
                     changes.append((chunk, new))
-            self._note_disagreement(changes, now)
+            self._note_disagreement(changes, tasks, now)
             if not changes or len(self._stores.chunks.apply(changes)) == len(changes):
                 break
         self._write_verdicts(by_chunk, now)
@@ -87,7 +88,17 @@ class SettleResults:
             if one.run == new.run:
                 new = settling.counted(new, candidate_of(one), one.token, task.validation)
         judge = partial(self._judge.agreement, task, new)
-        return settling.decided(new, task.validation, judge, trusted=self._is_trusted(task, new, records))
+        new = settling.decided(new, task.validation, judge, trusted=self._is_trusted(task, new, records))
+        return rules.give_up(new) if self._is_never_compared(task, new) else new
+
+    def _is_never_compared(self, task: Task, chunk: Chunk) -> bool:
+        """Whether a reaction's answers wait for a validator that was set aside itself.
+
+        Of other tasks it is given another round by people. A reaction that has failed must not stop `after`.
+        """
+        if chunk.state is not ChunkState.VALIDATING or task.reacts_to is None or task.validator is None:
+            return False
+        return self._validate.is_given_up(task, chunk)
 
     def _is_trusted(self, task: Task, chunk: Chunk, records: Records) -> bool:
         if not task.validation.adaptive or not chunk.candidates:
@@ -104,11 +115,17 @@ class SettleResults:
         }
         return self._stores.hosts.read(givers) if givers else {}
 
-    def _note_disagreement(self, changes: Iterable[tuple[Chunk, Chunk]], now: datetime) -> None:
+    def _note_disagreement(
+        self, changes: Iterable[tuple[Chunk, Chunk]], tasks: Mapping[str, Task], now: datetime
+    ) -> None:
         # Written ahead, under an id of its own: a crash before the chunk is set aside leaves no chunk without a reason.
-        given_up = [new for old, new in changes if _was_given_up(old, new)]
-        if given_up:
-            self._stores.errors.put([disagreement_document(one, now) for one in given_up])
+        given_up = [(old, new) for old, new in changes if _was_given_up(old, new)]
+        documents = [
+            disagreement_document(new, now, compared=not self._is_never_compared(tasks[new.task], old))
+            for old, new in given_up
+        ]
+        if documents:
+            self._stores.errors.put(documents)
 
     def _write_verdicts(self, by_chunk: Mapping[str, Sequence[Stored]], now: datetime) -> None:
         # Verdicts follow only from what a majority has: never from the primary's latest word.

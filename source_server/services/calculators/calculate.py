@@ -13,6 +13,7 @@ from datetime import timedelta
 from source_server.domain.account import Account, Role
 from source_server.domain.calculation import (
     ANY,
+    CHECKED,
     Asked,
     Calculation,
     Calculators,
@@ -88,7 +89,7 @@ class Calculate:
         except AlreadyThere:
             known = self._stores.calculations.by_key(account.id, asked.key)
             if known is None:
-                raise Unavailable("Send the same calculation again.") from None
+                raise Unavailable("The same calculation ended at this moment; send it again.") from None
             return self._again(known, wish), False
         return self._read.of([self._hand_over(asked)])[0], True
 
@@ -159,7 +160,11 @@ class Calculate:
     def _again(self, known: Asked, wish: Wished) -> Reading:
         if known.text != wish.text.strip():
             raise Conflict("This id stands for another calculation already; choose another.")
-        return self._read.of([known if known.n is not None else self._hand_over(known)])[0]
+        if known.n is None:
+            known = self._hand_over(known)
+        elif not self._stores.calculations.confirm(known):
+            raise Unavailable("The database has just lost this calculation; send it again.")
+        return self._read.of([known])[0]
 
     def _hand_over(self, asked: Asked) -> Asked:
         """Make it a row of its task; twice is once. A task that was closed meanwhile has a successor."""
@@ -167,7 +172,9 @@ class Calculate:
             task = self._stores.tasks.find(asked.task)
             try:
                 if task is None:
-                    raise Conflict("The calculators were removed.")
+                    raise Conflict(
+                        "The calculators were removed at this moment: ask the operator for others."
+                    )
                 added = self._append(task, asked.id, [_row(asked)])
             except Conflict:
                 moved = None if last_try else self._successor(asked)
@@ -188,8 +195,7 @@ class Calculate:
         names = {one.name for one in setting.environments}
         if asked.environment is not None:
             return replace(asked, task=setting.named) if asked.environment in names else None
-        checked = "checked" in asked.task
-        task = setting.checked if checked else setting.anywhere
+        task = setting.checked if asked.task.startswith(CHECKED) else setting.anywhere
         return None if task is None or task == asked.task else replace(asked, task=task)
 
 

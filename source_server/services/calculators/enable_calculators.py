@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from source_server.domain.account import Account, Role
-from source_server.domain.calculation import Calculators, Environment
+from source_server.domain.calculation import CHECKED, PROJECT, Calculators, Environment
 from source_server.domain.job import Job, ResultKind, ResultType, Variant
 from source_server.domain.refusal import BadInput, Conflict
 from source_server.domain.validation import Comparison, Distinct, Validation
@@ -19,7 +19,7 @@ from source_server.services.tasks.append import Append
 from source_server.services.tasks.tasks import Tasks
 from source_server.stores.database import Stores
 
-OWNER = PROJECT = "calculators"
+OWNER = PROJECT
 TIMEOUT_S = 30.0
 TOLERANCE = 1e-9  #: as a share of the larger answer: within it, answers agree
 MOST_TRIES = 3  #: times the quorum that may be asked before a calculation is set aside
@@ -91,7 +91,7 @@ def _setting(environments: Sequence[Environment], quorum: int | None, generation
         generation=generation,
         anywhere=f"calculations-any-{mark}",
         named=f"calculations-named-{mark}",
-        checked=None if quorum is None else f"calculations-checked-{mark}",
+        checked=None if quorum is None else f"{CHECKED}{mark}",
         quorum=quorum,
     )
 

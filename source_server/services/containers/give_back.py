@@ -13,9 +13,8 @@ from source_server.services.containers.dealt import dealt_tasks
 from source_server.stores.database import Stores
 
 BATCH = 1000  #: chunks looked at in one go
-IN_REQUEST = (
-    5 * BATCH
-)  #: chunks given back while a container waits for its answer; the rest is housekeeping's
+#: Chunks given back while a container waits for its answer; the rest is housekeeping's.
+IN_REQUEST = 5 * BATCH
 TOKENS = 20  #: claim tokens looked at in one go
 
 

@@ -27,6 +27,7 @@ class Application:
     resources: dict[str, float]
     runtimes: tuple[str, ...]
     image: str | None
+    features: tuple[str, ...] = ()
     projects: tuple[str, ...] | None = None
     shares: dict[str, float] = field(default_factory=dict)
     self_test: str = "unknown"
@@ -52,7 +53,9 @@ class Register:
         require_protocol(application.protocol)
         before = self._stores.containers.find(application.id)
         if before is None and self._stores.containers.known_of(account.id) >= MOST_CONTAINERS:
-            raise NotAllowed(f"This account has {MOST_CONTAINERS} containers, which is the most it may have.")
+            raise NotAllowed(
+                f"This account has {MOST_CONTAINERS} containers, the most it may have: lend with another one."
+            )
         registration = self._new_life(account, application)
         if before is not None:
             self._give_back.life(before.id, before.life, host=before.host.id, most=IN_REQUEST)
@@ -71,6 +74,7 @@ class Register:
             resources=application.resources,
             runtimes=application.runtimes,
             image=application.image,
+            features=application.features,
             projects=application.projects,
             shares=application.shares,
             self_test=application.self_test,
@@ -81,7 +85,9 @@ class Register:
         except AlreadyThere:  # two first registrations of one id at once
             registered = self._stores.containers.register(container, key_hash(key))
         if not registered:
-            raise NotAllowed("This container id belongs to another account.")
+            raise NotAllowed(
+                "This container id belongs to another account: show that one's key, or give the client an empty home."
+            )
         return Registration(container=container, key=key)
 
 

@@ -2,7 +2,9 @@
 
 A deal is carried out in batches, by the one process that has it in hand; when that falls silent, another takes it.
 Each batch is written down before it is made, so that after a crash at any moment another process finishes it, and
-nothing is dealt or counted twice. What the containers hold is counted once; the deal carries the count on.
+nothing is dealt or counted twice. A chunk bears the mark of the batch that dealt it: so it is counted though its
+container has claimed it, or even answered, before anybody could look. What the containers hold is counted once; the
+deal carries the count on.
 """
 
 from __future__ import annotations
@@ -54,9 +56,7 @@ class Assign:
 
     def __call__(self, owner: str, projects: Sequence[str] | None, by: By = By.COUNT) -> DealReport:
         """Start the sealed tasks of these projects (None: all) and deal their first 5,000 ready chunks."""
-        tasks = [
-            task for task in self._stores.tasks.of_projects(projects) if task.sealed and task.ended is None
-        ]
+        tasks = self._stores.tasks.unended(projects)
         for task in tasks:
             if task.state is TaskState.WAITING:
                 self._depend.start(task)
@@ -128,8 +128,7 @@ class Assign:
     def _carry_out(self, deal: Deal, *, batches: int) -> Deal:
         """Up to so many batches of a deal in hand, which is let go of then; the deal as it is afterwards."""
         if deal.plan:
-            # Its process died between plan and count. What it made already shows whom it was dealt to.
-            deal = self._made(deal, self._resume(deal)) or deal
+            deal = self._made(deal, self._resume(deal)) or deal  # its process died between plan and count
         there = LiveContainers(self._stores)  # made anew: a deal counts on who has just come
         for made in range(batches + 1):
             now = self._stores.clock.now()
@@ -143,22 +142,30 @@ class Assign:
                 break
             if not self._stores.deals.plan(planned):
                 break  # another process has it in hand
-            after = self._made(planned, self._assign(_holders(planned), chunks))
+            after = self._made(planned, self._assign(planned, chunks))
             if after is None:
                 break
             deal = after
         return self.get(deal.id)
 
     def _resume(self, deal: Deal) -> set[str]:
-        holders = _holders(deal)
-        chunks = self._stores.chunks.read(holders)
-        shown = {one.id for one in chunks.values() if _was_dealt(one, holders[one.id])}
-        return shown | self._assign(holders, chunks)
+        """Make what is left of a plan that another process began; all of it that was ever made."""
+        chunks, mark = self._stores.chunks.read(_holders(deal)), _mark(deal)
+        # Looked at after they were read: one that was dealt, and came back before that, is not dealt again.
+        made = self._stores.chunks.dealt_under(chunks, mark)
+        self._assign(deal, {one: chunk for one, chunk in chunks.items() if one not in made})
+        # Whoever began it can write nothing more: each chunk that it could still have dealt has moved on by now.
+        return self._stores.chunks.dealt_under(chunks, mark)
 
-    def _assign(self, holders: Mapping[str, Holder], chunks: Mapping[str, Chunk]) -> set[str]:
-        """Write the assignments; the chunks that took theirs. The others went elsewhere meanwhile."""
+    def _assign(self, deal: Deal, chunks: Mapping[str, Chunk]) -> set[str]:
+        """Write the plan's assignments; the chunks that took theirs. The others went elsewhere meanwhile."""
+        holders = _holders(deal)
         may = [chunks[one] for one in holders if one in chunks and rules.MAY["assign"](chunks[one])]
-        return self._stores.chunks.apply([(one, rules.assign(one, holders[one.id])) for one in may])
+        written = self._stores.chunks.deal(
+            [(one, rules.assign(one, holders[one.id])) for one in may], _mark(deal)
+        )
+        ids = {one.id for one in may}
+        return ids if written == len(ids) else self._stores.chunks.dealt_under(ids, _mark(deal))
 
     def _made(self, deal: Deal, assigned: Iterable[str]) -> Deal | None:
         """The plan is carried out: count what it assigned, once; None when another process did."""
@@ -175,5 +182,6 @@ def _holders(deal: Deal) -> dict[str, Holder]:
     return {chunk: Holder(container=container, life=life) for chunk, container, life in deal.plan}
 
 
-def _was_dealt(chunk: Chunk, holder: Holder) -> bool:
-    return chunk.assigned == holder or any(lease.life == holder.life for lease in chunk.leases)
+def _mark(deal: Deal) -> str:
+    """What a chunk remembers of the batch that dealt it."""
+    return f"{deal.id}.{deal.step}"

@@ -13,6 +13,7 @@ from source_server.domain import transitions as rules
 from source_server.domain.chunk import Chunk, Holder, Lease
 from source_server.domain.container import Container
 from source_server.domain.eligibility import Taker, bar, open_variants
+from source_server.domain.features import Feature
 from source_server.domain.pace import CLAIM_S, VALIDATOR_CLAIM, reckoned_s, room
 from source_server.domain.task import Task
 from source_server.domain.timing import lease_until
@@ -170,6 +171,9 @@ class Take:
 
     def _unbarred(self, task: Task, chunks: Sequence[Chunk]) -> list[Chunk]:
         taker, rule = self._asker.taker(task), task.validation
+        # Its task says so too, but that word may be younger than what this claim has read of the task.
+        if Feature.FILES.value not in self._asker.container.features:
+            chunks = [one for one in chunks if not (one.files or one.input_file)]
         simple = not rule.checks and not task.job.variants and task.reacts_to is None
         if simple and not any(one.failed or one.leases for one in chunks):
             return list(chunks)  # nothing can stand against it, whoever else is there

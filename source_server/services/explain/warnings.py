@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from source_server.domain.depending import doubtful
 from source_server.domain.prospects import obstacle, quorum_shortage
 from source_server.domain.reactions import Reaction, companion, job_of
 from source_server.domain.task import Task, TaskState
@@ -28,11 +29,16 @@ class Warn:
         about: dict[str, list[str]] = {}
         looked_at = [one for one in tasks if one.state is not TaskState.COMPLETE and not one.cancelled]
         for task in looked_at[:MOST_TASKS]:
-            for sentence in _missing(task, there):
+            for sentence in (*_missing(task, there), *self._before(task)):
                 about.setdefault(sentence, []).append(task.id)
         if len(looked_at) < 2:
             return list(about)
         return [f"{_named(ids, len(looked_at))}: {sentence}" for sentence, ids in about.items()]
+
+    def _before(self, task: Task) -> tuple[str, ...]:
+        if not task.after_tasks or task.state is not TaskState.WAITING:
+            return ()
+        return doubtful(task, self._stores.tasks.read(task.after_tasks))
 
     def of(self, ids: Sequence[str]) -> list[str]:
         """The same for the tasks with these ids."""

@@ -29,9 +29,8 @@ class Writing:
         self._stored = upload.received - len(upload.tail)  #: bytes in the file
         self._due = monotonic() + ALIVE_S
         self._step, self._new, self._look = 0, 0, _nothing
-        self._digest = (
-            None if upload.received else hashlib.sha256()
-        )  #: of all of it, where this request has seen it
+        #: Of all of it, where this request has seen it.
+        self._digest = None if upload.received else hashlib.sha256()
 
     def every(self, step: int, look: Callable[[], object]) -> None:
         """Call this whenever so many pieces were stored; what it raises ends the request."""

@@ -35,7 +35,7 @@ from source_server.domain.blob import (
 )
 from source_server.domain.refusal import BadInput, Conflict, Unavailable
 from source_server.services.files.blob_writing import COUNTED, Made, Read, Writing, full
-from source_server.services.files.readers import Readers
+from source_server.services.files.places import Places
 from source_server.stores.database import Stores
 from source_server.stores.grid import PIECE
 
@@ -68,8 +68,8 @@ class Blobs:
     ) -> None:
         self._stores, self._blobs, self._monotonic = stores, stores.blobs, monotonic
         self.limits = limits or BlobLimits()
-        self._readers = Readers(MOST_AT_ONCE, each=EACH)
-        self._writers = Readers(MOST_AT_ONCE, each=EACH)
+        self._readers = Places(MOST_AT_ONCE, each=EACH)
+        self._writers = Places(MOST_AT_ONCE, each=EACH)
 
     # --- what services and views ask
 
@@ -281,7 +281,7 @@ class Blobs:
         if not self._blobs.adopt(sha256, size, file, account, now):
             self._blobs.files.empty(file)
         if not self._blobs.owned(account, [sha256]):
-            raise Conflict("Too many accounts have this very blob here.")
+            raise Conflict("Too many accounts have this very blob here: pack it, so that yours is another.")
 
     def _discard(self, upload: Uploading) -> None:
         """Forget an upload that nobody goes on with; raises Unavailable while somebody does."""

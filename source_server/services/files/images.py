@@ -14,7 +14,7 @@ from typing import IO
 from source_server.domain.image import StoredImage
 from source_server.domain.refusal import NotFound
 from source_server.image_archive import read_archive, write_untagged
-from source_server.services.files.readers import Readers
+from source_server.services.files.places import Places
 from source_server.stores.database import Stores
 from source_server.stores.images import Incoming
 
@@ -32,7 +32,7 @@ class Images:
         self._lock = threading.Lock()
         self._known: Mapping[str, StoredImage] = {}
         self._known_until = float("-inf")
-        self._readers = Readers(MOST_READERS, each=EACH)
+        self._readers = Places(MOST_READERS, each=EACH)
 
     def add(self, path: Path) -> tuple[StoredImage, bool]:
         """Store the archive at `path`, its tags taken off; the image, and whether it was new. Raises BadArchive."""

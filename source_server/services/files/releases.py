@@ -10,13 +10,12 @@ from typing import BinaryIO
 
 from source_server.domain.refusal import NotFound
 from source_server.release.shelf import Release, Shelf
-from source_server.services.files.readers import Readers
+from source_server.services.files.places import Places
 
 CURRENT = "current"
 LARGE = 2**20  #: bytes above which a file is read by few at once
-MOST_READERS = (
-    4  #: of large files at once in one process: strangers, so they take no places of those who read images
-)
+#: Of large files at once in one process: strangers, so they take no places of those who read images.
+MOST_READERS = 4
 
 
 class Releases:
@@ -24,7 +23,7 @@ class Releases:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._readers = Readers(MOST_READERS)
+        self._readers = Places(MOST_READERS)
 
     def get(self, version: str = CURRENT) -> Release:
         """The release of this version, or the highest one; raises NotFound."""

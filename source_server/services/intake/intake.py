@@ -45,6 +45,7 @@ class Kind(Protocol):
     name: str  #: as the API calls it
     timed: bool  #: whether time itself brings events: `due` is asked when `next_due` has come
     streams: bool  #: whether it reads an arrival's body itself, from its stream: of any size
+    most_bytes: int  #: of an arrival that it does not stream
     slow: bool  #: whether an event of it may take longer than a second: it is handled apart from the others
 
     def read(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +130,9 @@ class Intake:
         """Close a way in. What waits there is refused when its turn comes; tasks that it made stay."""
         self._tasks.require_project(account, project)
         found = self._stores.receivers.find(receiver_id)
+        if found is None:
+            # Gone, as who asked before and heard nothing takes this to say: a majority has to know.
+            self._stores.receivers.remove(receiver_id)
         if found is None or found.project != project:
             raise NotFound(f"There is no receiver {receiver_id} in the project {project}.")
         self._stores.receivers.remove(receiver_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 from source_server.domain.notice import Event, Notice, notice_id
 from source_server.domain.task import Task, TaskState
+from source_server.domain.timing import instant
 from source_server.services.each import alone
 from source_server.stores.database import Stores
 
@@ -88,11 +89,7 @@ def _body(task: Task, event: Event, chunks: dict[str, int], now: datetime) -> di
         "why": task.ended_why if event is Event.COMPLETED else task.paused_why,
         "rows": 0 if task.upload is None else task.upload.rows,
         "chunks": {"total": 0 if task.upload is None else task.upload.chunks, **chunks},
-        "started": _instant(task.started),
-        "ended": _instant(task.ended),
+        "started": instant(task.started),
+        "ended": instant(task.ended),
     }
-    return {"type": event.value, "timestamp": _instant(now), "data": told}
-
-
-def _instant(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"type": event.value, "timestamp": instant(now), "data": told}

@@ -13,6 +13,7 @@ from typing import Any
 
 from source_server.config import MailSecurity, MailServer
 from source_server.domain.notice import Event, Notice
+from source_server.domain.one_line import one_line
 from source_server.services.messages.deliver import NotDelivered
 
 WITHIN_S = 20.0  #: for each step of the conversation
@@ -63,7 +64,7 @@ def message(notice: Notice, sender: str) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     mail["From"] = Address("dockercomp", addr_spec=sender)
     mail["To"] = Address(addr_spec=notice.target.address)
-    mail["Subject"] = _one_line(f"{_headline(notice.event, said)}: {said['name']}")[:SUBJECT]
+    mail["Subject"] = one_line(f"{_headline(notice.event, said)}: {said['name']}")[:SUBJECT]
     mail["Date"] = format_datetime(notice.created)
     # The same at every try: who gets it twice sees it once.
     mail["Message-ID"] = f"<{notice.id}@{sender.rpartition('@')[2]}>"
@@ -81,16 +82,12 @@ def _lines(event: Event, said: dict[str, Any]) -> list[str]:
     # fmt: off
     return [
         f"{_headline(event, said)}.", "",
-        f"Task:    {said['task']} ({_one_line(said['name'])})",
+        f"Task:    {said['task']} ({one_line(said['name'])})",
         f"Project: {said['project']}",
-        *([f"Why:     {_one_line(said['why'])}"] if said["why"] else []),
+        *([f"Why:     {one_line(said['why'])}"] if said["why"] else []),
         f"Chunks:  {counts or 'none'}",
         f"Started: {said['started'] or 'not yet'}",
         *([f"Ended:   {said['ended']}"] if said["ended"] else []),
-        "", f"More: dockercomp status {said['task']}",
+        "", f"More: dockercomp task show {said['task']}",
     ]
     # fmt: on
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from source_server.domain.reactions import (
@@ -26,6 +27,7 @@ from source_server.domain.reactions import (
 )
 from source_server.domain.task import Task, TaskState
 from source_server.services.each import alone
+from source_server.services.files.job_images import JobImages
 from source_server.services.reactions.reaction_reports import ReactionReports
 from source_server.services.reactions.summary import Summary
 from source_server.services.rotation import Rotation
@@ -77,7 +79,8 @@ class React:
 
     def tend(self, one: Task) -> None:
         """Housekeeping, for a companion that runs: it ends when nobody waits for it, and pauses with its task."""
-        parent = self._stores.tasks.find(one.reacts_to or "")
+        # As a majority has it: what a failover may take back must not cost a reaction that is waited for.
+        parent = self._stores.tasks.find(one.reacts_to or "", majority=True)
         if is_outdated(one, parent):
             self._stores.tasks.close_gate(one.id)
         elif parent is not None and parent.paused != one.paused:
@@ -124,23 +127,34 @@ class React:
 
     def _make(self, task: Task, reaction: Reaction, made: Made) -> bool:
         """Make the next companion; whether the task still waited for it."""
-        project = self._stores.projects.find(task.project)
-        rule, validator = rule_for(
-            None if project is None else project.validation, None if project is None else project.validator
-        )
-        now = self._stores.clock.now()
-        new = companion(task, reaction, rule, validator, now)
+        new = self._companion(task, reaction)
         text, files = self._summary(task, reaction, self._before(task, made))
         run = self._stores.removals.first_run(task.id)
         chunk = only_chunk(new, text, files, r=random.random(), rev=new_rev(), run=run)
+        if not self._is_waited_for(new, task):
+            return False  # making the table took its time
         # One that was made before a crash, or by another process at this moment, stays as it is.
         self._stores.chunks.ensure([chunk])
-        current = self._stores.tasks.find(task.id)
-        if is_outdated(new, current):
-            return False  # making the table took its time
+        if not self._is_waited_for(new, task):
+            return False
         self._stores.tasks.ensure(new)
         log.info("reaction begun", extra={"task": task.id, "reaction": reaction.value})
         return True
+
+    def _companion(self, task: Task, reaction: Reaction) -> Task:
+        project, whole = self._stores.projects.find(task.project), JobImages(self._stores).whole
+        rule, validator = rule_for(None, None)
+        if project is not None:
+            rule, validator = rule_for(project.validation, project.validator)
+            validator = None if validator is None else whole(validator, project.image)
+        new = companion(task, reaction, rule, validator, self._stores.clock.now())
+        # The archive of its image may have come since the task was made.
+        return replace(new, job=whole(new.job, None))
+
+    def _is_waited_for(self, new: Task, task: Task) -> bool:
+        """Whether the task that was read waits for the companion; its id may have come to stand for another since."""
+        current = self._stores.tasks.find(task.id)
+        return current is not None and current.created == task.created and not is_outdated(new, current)
 
     def _before(self, task: Task, made: Made) -> dict[str, Any] | None:
         """What became of the reaction that is there already, if there is one."""

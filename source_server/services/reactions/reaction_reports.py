@@ -60,8 +60,12 @@ class ReactionReports:
         return None if answer is None else answer[:SHOWN]
 
     def _error(self, chunk: Chunk) -> str | None:
-        for failure in reversed(chunk.failed):
-            found = self._stores.errors.find(failure.error)
+        named = [failure.error for failure in reversed(chunk.failed)]
+        if not named and chunk.state is ChunkState.QUARANTINED:
+            # Without a failure of its own: its answers do not agree, or were never compared.
+            named = [one["_id"] for one in self._stores.errors.history(chunk.id, limit=1)]
+        for error in named:
+            found = self._stores.errors.find(error)
             if found is not None:
                 return _in_words(found)
         return None

@@ -61,7 +61,10 @@ class Append:
         for _ in range(TRIES):
             if not task.open_ended:
                 if task.upload is not None and task.upload.id == OPEN:
-                    return
+                    # Closed before: by who asked and heard nothing, perhaps.
+                    if self._stores.appends.confirm_closed(task.id):
+                        return
+                    raise Unavailable("The task was changed at this moment; send the same request again.")
                 raise Conflict("The task is not open-ended: its data came in one piece.")
             self.finish(task)
             self._stores.appends.close(task.id)
@@ -77,7 +80,10 @@ class Append:
         run = self._stores.removals.first_run(task.id)
         made = [(new_chunk(task, task.upload, one, run=run), one) for one in cuts]
         # What it names was looked at when it came: from here on nothing can refuse it any more.
-        self._stores.chunks.ensure(self._inputs.complete(task, made, strict=False))
+        chunks = self._inputs.complete(task, made, strict=False)
+        if any(one.input_file is not None for one in chunks) and not task.large_inputs:
+            self._stores.tasks.note_large_inputs(task.id)
+        self._stores.chunks.ensure(chunks)
         self._stores.appends.end(task.id, new, self._stores.clock.now())
 
     def _again(self, task_id: str) -> Task:

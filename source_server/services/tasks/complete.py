@@ -68,8 +68,12 @@ class Complete:
             return False
         return self._stores.tasks.complete(companion, TaskOutcome.SUCCEEDED, self._stores.clock.now())
 
-    def sweep_cancelled(self, task: Task) -> int:
+    def sweep_cancelled(self, found: Task) -> int:
         """Cancel some of a cancelled task's open chunks, and complete it once there are none; how many."""
+        # As a majority has it: no chunk goes because of a word that a failover may take back.
+        task = self._stores.tasks.find(found.id, majority=True)
+        if task is None or not task.cancelled:
+            return 0
         if task.round is not None or task.appending is not None:
             return 0  # it might still send chunks out, or add some: it ends first
         chunks = self._stores.chunks.open(task.id, limit=SWEEP)

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta
 
 from source_server.domain.account import Account
-from source_server.domain.refusal import Conflict
+from source_server.domain.refusal import Conflict, NotFound
 from source_server.domain.task import Task, TaskState
 from source_server.services.each import alone
 from source_server.services.messages.notices import Notices
@@ -31,7 +31,12 @@ class Delete:
 
     def __call__(self, account: Account, task_id: str) -> None:
         """Delete a task that waits or is complete; raises NotFound, or Conflict while it runs."""
-        task = self._tasks.steerable(account, task_id)
+        try:
+            task = self._tasks.steerable(account, task_id)
+        except NotFound:
+            # Who asked before, and heard nothing, takes this for the end of the task: a majority has to know.
+            self._stores.removals.confirm(task_id)
+            raise
         _require_idle(task)
         self._notices.tell(task.id)
         if not self._stores.removals.mark(task.id, self._stores.clock.now()):

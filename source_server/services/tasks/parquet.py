@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ PROGRAM = (sys.executable, "-m", "source_server.parquet_rows")
 MAX_FILE = 20 * 1024**3  #: bytes of a file, which lies in the folder for temporary files meanwhile
 NOT_HERE = 69  #: the program's exit status where the library is missing
 MAX_SENTENCE = 500
+MAX_ROWS = 1024**3  #: bytes that the rows of any file may come to as JSON lines, and
+UNFOLDED = 100  #: times its own size: a thousand bytes of Parquet can say ten million rows of any length
 
 
 def parquet_rows(upload: Lines) -> Iterator[Row]:
@@ -27,15 +30,18 @@ def parquet_rows(upload: Lines) -> Iterator[Row]:
                 raise TooLarge(f"A Parquet file has at most {MAX_FILE} bytes here.")
             file.write(piece)
         file.seek(0)
-        yield from jsonl_rows(Lines(_json_lines(file)))
+        most = max(MAX_ROWS, UNFOLDED * size)
+        yield from jsonl_rows(Lines(_json_lines(file, most)))
 
 
-def _json_lines(file: IO[bytes]) -> Iterator[bytes]:
+def _json_lines(file: IO[bytes], most: int) -> Iterator[bytes]:
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(PROGRAM, stdin=file, stdout=subprocess.PIPE, stderr=said)
+        process = subprocess.Popen(
+            PROGRAM, stdin=file, stdout=subprocess.PIPE, stderr=said, env=_surroundings()
+        )
         assert process.stdout is not None
         try:
-            yield from _each(process.stdout)
+            yield from _each(process.stdout, most)
             status = process.wait()
         finally:
             # Also when nobody wants more of it: a row was refused.
@@ -46,8 +52,19 @@ def _json_lines(file: IO[bytes]) -> Iterator[bytes]:
         _require_success(status, said.read(MAX_SENTENCE).decode("utf-8", "replace"))
 
 
-def _each(out: IO[bytes]) -> Iterable[bytes]:
+def _surroundings() -> dict[str, str]:
+    """What the reader's process is told: nothing of the server's settings, which may hold the database's password."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DOCKERCOMP_")}
+
+
+def _each(out: IO[bytes], most: int) -> Iterable[bytes]:
+    left = most
     while line := out.readline(MAX_LINE + 1):
+        left -= len(line)
+        if left < 0:
+            raise TooLarge(
+                f"The rows of the Parquet file come to more than {most} bytes: send several files."
+            )
         yield line
 
 

@@ -143,7 +143,7 @@ class SendRound:
         return sent_out(chunk, round_, first_replicas=task.validation.first_replicas)
 
     def _was_cancelled(self, task_id: str) -> bool:
-        task = self._stores.tasks.find(task_id)
+        task = self._stores.tasks.find(task_id, majority=True)
         return task is None or task.cancelled
 
     def _is_about_any(self, task: Task, round_: Round) -> bool:
@@ -187,7 +187,7 @@ def _require_ready(task: Task) -> None:
     if task.cancelled:
         raise Conflict("The task was cancelled: nothing of it runs again.")
     if task.state is TaskState.WAITING:
-        raise Conflict("The task has not been started yet.")
+        raise Conflict("The task has not been started yet: start it first.")
     if task.round is not None:
         raise Conflict(
             f"Chunks of the task are being sent out again just now ({task.round.sent} so far): "

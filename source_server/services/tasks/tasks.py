@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from source_server.domain.account import Account, Role
-from source_server.domain.job import Job
 from source_server.domain.limits import Used
 from source_server.domain.notice import Notice
 from source_server.domain.refusal import BadInput, Conflict, NotFound, Unavailable
@@ -16,6 +15,7 @@ from source_server.domain.validation import Validation
 from source_server.domain.wish import Wish, require_sound, require_variants
 from source_server.services.files.blobs import Blobs
 from source_server.services.files.inputs import Inputs
+from source_server.services.files.job_images import JobImages
 from source_server.services.messages.notices import Notices
 from source_server.services.reactions.reaction_reports import ReactionReport, ReactionReports
 from source_server.services.tasks.append import OPEN
@@ -77,9 +77,8 @@ class Tasks:
             self._stores.tasks.ensure(task)  # what a failover could still take away is not to be acknowledged
             self._depend.require_no_circle(task)  # its maker may have died before it looked
             if task.validator is not None:
-                self._stores.tasks.ensure(
-                    companion(task, task.created)
-                )  # its maker may have died between the two
+                # Its maker may have died between the two.
+                self._stores.tasks.ensure(companion(task, task.created))
             return task, False
         if task.validator is not None:
             self._stores.tasks.ensure(companion(task, task.created))
@@ -101,19 +100,20 @@ class Tasks:
         validator = wish.validator if wish.validation else (of_project.validator if of_project else None)
         require_variants(wish.job, rule)
         default = None if of_project is None else of_project.image
+        whole = JobImages(self._stores).whole
         return Task(
             id=wish.id or uuid.uuid4().hex[:16],
             project=project,
             owner=account.id,
             name=wish.name,
-            job=self._whole(wish.job, default),
+            job=whole(wish.job, default),
             rows_per_chunk=wish.rows_per_chunk,
             priority=wish.priority,
             validation=rule,
-            validator=None if validator is None else self._whole(validator, default),
-            success=None if wish.success is None else self._whole(wish.success, default),
-            failure=None if wish.failure is None else self._whole(wish.failure, default),
-            after=None if wish.after is None else self._whole(wish.after, default),
+            validator=None if validator is None else whole(validator, default),
+            success=None if wish.success is None else whole(wish.success, default),
+            failure=None if wish.failure is None else whole(wish.failure, default),
+            after=None if wish.after is None else whole(wish.after, default),
             max_failed=wish.max_failed,
             after_tasks=wish.after_tasks,
             limits=wish.limits,
@@ -142,17 +142,6 @@ class Tasks:
                 f"The id {task_id} stands for another task already; choose another, or say the same."
             )
         return found
-
-    def _whole(self, job: Job, default_image: str | None) -> Job:
-        """The same job in the project's image, if it names none; it says on what its images run, if they are here."""
-        if job.image is None and not job.variants:
-            job = replace(job, image=default_image)
-        variants = tuple(replace(one, architecture=self._architecture(one.image)) for one in job.variants)
-        return replace(job, architecture=self._architecture(job.image), variants=variants)
-
-    def _architecture(self, image_id: str | None) -> str | None:
-        image = None if image_id is None else self._stores.images.find(image_id)
-        return None if image is None else image.architecture
 
     def get(self, account: Account, task_id: str) -> Task:
         """The task with this id; raises NotFound unless it is the caller's."""
@@ -196,6 +185,8 @@ class Tasks:
         if task.state is TaskState.WAITING:
             self._depend.require_no_circle(task)
             self._depend.start(task)
+        elif not self._stores.tasks.confirm_started(task_id):
+            raise Unavailable("The database has just lost that the task runs; send the same request again.")
         return self.get(account, task_id)
 
     def pause(self, account: Account, task_id: str, *, paused: bool) -> Task:
@@ -243,7 +234,7 @@ class Tasks:
             return [self.get(account, task_id).id]
         if account.role is Role.ADMIN:
             return None
-        return [task.id for task in self.of(account, None)]
+        return self._stores.tasks.ids(self._stores.projects.names(account.id))
 
     def chosen(self, account: Account, task_id: str | None, project: str | None) -> list[Task]:
         """The task named, or a project's tasks, or all of the caller's, oldest first."""

@@ -43,7 +43,7 @@ class TendTasks:
             (Rotation(lambda after: found.appending(after, limit=FEW)), self._whole(append.finish)),
             (
                 Rotation(lambda after: found.cancelled(after, limit=FEW)),
-                self._whole(complete.sweep_cancelled),
+                complete.sweep_cancelled,
             ),
             (Rotation(lambda after: found.running(after, limit=RUNNING)), self._go_on),
             (Rotation(self._silent), self._whole(self._clean)),

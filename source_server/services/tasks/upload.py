@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 1000  #: chunks stored in one go
 BATCH_BYTES = 4 * 1024 * 1024  #: or so many bytes of input
+REMOVED_AT_ONCE = 10_000  #: chunks of a failed upload, before its sender is told; it takes a second or two
 QUIET = timedelta(seconds=60)  #: silence after which another attempt may take an unfinished upload's place
 
 READERS: dict[str, Callable[[Lines], Iterator[Row]]] = {
@@ -46,6 +47,7 @@ class _Seen:
     fields: dict[str, None]
     chunks: int = 0
     rows: int = 0
+    large: bool = False  #: some input is a file
 
     def body(self, raw: Iterable[bytes]) -> Iterator[bytes]:
         for line in raw:
@@ -67,7 +69,7 @@ class _Seen:
 
 
 class ReceiveUpload:
-    """Stores a streamed CSV or JSONL as the chunks of a waiting task."""
+    """Stores a streamed table as the chunks of a waiting task."""
 
     def __init__(self, stores: Stores, inputs: Inputs | None = None) -> None:
         self._stores = stores
@@ -90,13 +92,13 @@ class ReceiveUpload:
         if reader is None:
             raise BadInput(f"The data must be {' or '.join(READERS)}, not {kind or 'without a type'}.")
         if task.upload is not None and task.upload.complete:
-            return _repeated(task.upload, upload_id, raw)
+            return self._repeated(task, task.upload, upload_id, raw)
         attempt = self._begin(task, upload_id)
         try:
             self._stores.chunks.remove_other_uploads(task.id, attempt.attempt)
             return self._receive(task, attempt, reader, raw, bytes_per_chunk)
         except BaseException:
-            self._abandon(task, attempt)
+            self._abandon(task, attempt, most=REMOVED_AT_ONCE)
             raise
 
     def clean(self, task: Task) -> bool:
@@ -142,7 +144,8 @@ class ReceiveUpload:
             bytes_per_chunk=bytes_per_chunk,
         )
         for batch in _batches(cuts):
-            self._store(task, attempt, batch)
+            stored = self._store(task, attempt, batch)
+            seen.large = seen.large or any(one.input_file is not None for one in stored)
             seen.chunks += len(batch)
         if not seen.chunks:
             raise BadInput("The upload has no rows.")
@@ -154,9 +157,24 @@ class ReceiveUpload:
             chunks=seen.chunks,
             rows=seen.rows,
         )
-        if not self._stores.tasks.seal(task.id, whole, list(seen.fields)):
-            raise Conflict("Another upload has taken this one's place, or the task was cancelled meanwhile.")
+        if not self._stores.tasks.seal(task.id, whole, list(seen.fields), large_inputs=seen.large):
+            raise Conflict(
+                "Another upload has taken this one's place, or the task was cancelled: look at the task first."
+            )
         return whole
+
+    def _repeated(self, task: Task, upload: Upload, upload_id: str, raw: Iterable[bytes]) -> Upload:
+        """The task's data, sent again: acknowledged only once a majority has it."""
+        if upload.id != upload_id:
+            raise Conflict(f"The task has its data already, from the upload {upload.id}; make another task.")
+        digest = hashlib.sha256()
+        for line in raw:
+            digest.update(line)
+        if digest.hexdigest() != upload.digest:
+            raise Conflict("The task has other data, uploaded under this id: make another task.")
+        if not self._stores.tasks.confirm_upload(task.id, upload):
+            raise Unavailable("The database has just lost this upload; send it again.")
+        return upload
 
     def _alive(self, task: Task, attempt: Upload, raw: Iterable[bytes]) -> Iterator[bytes]:
         """The lines, saying now and then that they still come: a batch may take minutes on a slow line."""
@@ -169,9 +187,11 @@ class ReceiveUpload:
 
     def _touch(self, task: Task, attempt: Upload) -> None:
         if not self._stores.tasks.touch_upload(task.id, attempt.attempt, self._stores.clock.now()):
-            raise Conflict("Another upload has taken this one's place.")
+            raise Conflict(
+                "Another upload has taken this one's place: look at the task before sending it again."
+            )
 
-    def _store(self, task: Task, attempt: Upload, batch: list[Cut]) -> None:
+    def _store(self, task: Task, attempt: Upload, batch: list[Cut]) -> list[Chunk]:
         self._touch(task, attempt)
         run = self._stores.removals.first_run(task.id)
         made = [(new_chunk(task, attempt, one, run=run), one) for one in batch]
@@ -183,14 +203,17 @@ class ReceiveUpload:
                 "An earlier upload of this task is still being cleared away; send it again."
             ) from error
         self._inputs.require_still(task, chunks)
+        return chunks
 
-    def _abandon(self, task: Task, attempt: Upload) -> None:
+    def _abandon(self, task: Task, attempt: Upload, *, most: int | None = None) -> None:
+        """Remove what it brought; of more than `most` chunks the rest is left to housekeeping, as somebody waits."""
         try:
             # Fenced first: nobody can seal what is being removed. Freed last: a crash leaves it to housekeeping.
             fenced = self._stores.tasks.fence_upload(task.id, attempt.attempt)
             if not fenced and self._is_sealed(task, attempt):
                 return  # only the answer to the seal was lost: this is the task's data
-            self._stores.chunks.remove_upload(task.id, attempt.attempt)
+            if self._stores.chunks.remove_upload(task.id, attempt.attempt, most=most) == most:
+                return
             self._stores.tasks.free_upload(task.id, attempt.attempt)
         except Unavailable as error:
             log.warning("failed upload left to housekeeping", extra={"task": task.id, "reason": str(error)})
@@ -243,14 +266,3 @@ def _variant(job: Job, one: Cut) -> str | None:
         known = ", ".join(variant.name for variant in job.variants)
         raise BadInput(f"Row {one.n + 1} names the variant {named!r}, which the job does not have ({known}).")
     return str(named)
-
-
-def _repeated(upload: Upload, upload_id: str, raw: Iterable[bytes]) -> Upload:
-    if upload.id != upload_id:
-        raise Conflict(f"The task has its data already, from the upload {upload.id}; make another task.")
-    digest = hashlib.sha256()
-    for line in raw:
-        digest.update(line)
-    if digest.hexdigest() != upload.digest:
-        raise Conflict("This upload id was used for other data.")
-    return upload

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import random
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from source_server.domain import transitions as rules
-from source_server.domain.chunk import Chunk, ChunkState
+from source_server.domain.blob import DEFAULT_OUTPUT_MB
+from source_server.domain.chunk import Chunk, ChunkFile, ChunkState
+from source_server.domain.inputs import literals
 from source_server.domain.task import Task, Upload
+from source_server.services.tasks.question import KEPT_FREE, Answer, Given, Question, front, question
 from source_server.stores.chunks import new_rev
 from source_server.stores.database import Stores
 from source_server.stores.gate import AlreadyThere
@@ -27,10 +29,6 @@ log = logging.getLogger(__name__)
 Groups = Sequence[int | str | None]
 
 UPLOAD = "validator"  #: a companion's chunks come from no upload, and carry this in its place
-MOST_SHOWN = 8 * 1024 * 1024  #: bytes of all answers in a question, as JSON; a document holds twice that
-
-# What has to be known of a question stands in front: the rest may be megabytes, and deeper than a parser bears.
-_FRONT = re.compile(r'\{"run": (\d+), "count": (\d+), "left_out": \[([\d, ]*)\], ')
 
 
 def companion_id(task: str) -> str:
@@ -53,6 +51,7 @@ def companion(task: Task, now: datetime) -> Task:
         examined=True,
         priority=task.priority,
         validates=task.id,
+        large_inputs=task.validation.with_files,  # its chunks have files
         upload=Upload(id=UPLOAD, attempt=UPLOAD, complete=True),
     )
 
@@ -69,35 +68,9 @@ def read_groups(answer: str, count: int) -> Groups | None:
     return said if sound else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Front:
-    """What a question is about: a run's first `count` answers, without those whose places are in `left_out`."""
-
-    run: int = -1
-    count: int = 0
-    left_out: frozenset[int] = frozenset()
-
-
-def question(run: int, input_: str | None, answers: Sequence[str | None]) -> str:
-    """What a validator gets on stdin. `input_` is JSON text; an answer that is too large to be shown is null."""
-    fair = MOST_SHOWN // max(1, len(answers))
-    shown = [text if len(text) <= fair else "null" for text in map(json.dumps, answers)]
-    left_out = [place for place, text in enumerate(shown) if text == "null"]
-    front = f'{{"run": {run}, "count": {len(answers)}, "left_out": {left_out}, '
-    return f'{front}"input": {input_ or "null"}, "answers": [{", ".join(shown)}]}}'
-
-
 def asked_about(chunk: Chunk) -> int:
     """How many answers a companion's chunk (read with its input) compares."""
-    return _front(chunk).count
-
-
-def _front(asked: Chunk) -> _Front:
-    found = _FRONT.match(asked.input or "")
-    if found is None:
-        return _Front()
-    left_out = frozenset(int(place) for place in found[3].split(", ") if place)
-    return _Front(run=int(found[1]), count=int(found[2]), left_out=left_out)
+    return front(chunk).count
 
 
 class Validate:
@@ -116,24 +89,33 @@ class Validate:
         answer = self._stores.results.answers([asked.result]).get(asked.result)
         said = None if answer is None else read_groups(answer, len(chunk.candidates))
         # Whatever it says of an answer that it was not shown: that one is worth nothing.
-        unseen = _front(asked).left_out
+        unseen = front(asked).left_out
         return None if said is None else [None if n in unseen else one for n, one in enumerate(said)]
 
-    def request(self, task: Task, chunk: Chunk) -> None:
+    def is_given_up(self, task: Task, chunk: Chunk) -> bool:
+        """Whether a majority has it that the comparing of just these candidates was set aside: it failed too often."""
+        asked = self._find(task, chunk, majority=True)
+        return asked is not None and asked.state is ChunkState.QUARANTINED and _is_about(asked, chunk)
+
+    def request(self, known: Task, chunk: Chunk) -> None:
         """Have the candidates compared, unless that is under way or done."""
-        asked = self._find(task, chunk, majority=False)
+        asked = self._find(known, chunk, majority=False)
         if asked is not None and _is_about(asked, chunk):
+            return
+        task = self._stores.tasks.find(known.id)  # with all that its jobs say
+        if task is None:
             return
         # First: nobody would be given a chunk of a task that waits, or is not there: its maker may have died.
         self._stores.tasks.ensure(companion(task, task.created))
         self._stores.tasks.start(companion_id(task.id), self._stores.clock.now())
-        text = self._question(chunk)
+        new = self._question(task, chunk)
         try:
             if asked is None:
                 run = self._stores.removals.first_run(task.id)
-                self._stores.chunks.add([_new(task, chunk, text, run)])
+                self._stores.chunks.add([_new(task, chunk, new, run)])
             else:
-                self._stores.chunks.apply([(asked, replace(rules.rerun(asked, 1), input=text))])
+                again = replace(rules.rerun(asked, 1), input=new.text, files=new.files)
+                self._stores.chunks.apply([(asked, again)])
         except AlreadyThere:
             pass  # another process asks at this moment
         except rules.WrongState as error:
@@ -143,19 +125,40 @@ class Validate:
         wanted = f"{companion_id(task.id)}.{chunk.n}"
         return self._stores.chunks.read([wanted], with_input=True, majority=majority).get(wanted)
 
-    def _question(self, chunk: Chunk) -> str:
-        whole = self._stores.chunks.find(chunk.id)
-        answers = self._stores.results.answers([one.result for one in chunk.candidates])
-        shown = [answers.get(one.result) for one in chunk.candidates]
-        return question(chunk.run, whole.input if whole else None, shown)
+    def _question(self, task: Task, chunk: Chunk) -> Question:
+        whole, ids = self._stores.chunks.find(chunk.id), [one.result for one in chunk.candidates]
+        texts, files = self._stores.results.answers(ids), self._stores.results.files(ids)
+        answers = [
+            Answer(text=texts.get(one), files=tuple(ChunkFile(**file) for file in files.get(one, ())))
+            for one in ids
+        ]
+        given = Given() if whole is None else self._given(task, whole)
+        return question(chunk.run, given, answers, room=_room(task))
+
+    def _given(self, task: Task, chunk: Chunk) -> Given:
+        named = literals(task.job.inputs)
+        sizes = self._stores.blobs.owned(task.owner, {sha256 for sha256, _ in named}) if named else {}
+        of_task = [
+            ChunkFile(name=name, sha256=sha256, bytes=sizes[sha256])
+            for sha256, name in named
+            if sha256 in sizes
+        ]
+        return Given(text=chunk.input, file=chunk.input_file, files=(*of_task, *chunk.files))
+
+
+def _room(task: Task) -> int | None:
+    """Bytes of files that the validator may get; None: it is only told of them."""
+    if task.validator is None or not task.validation.with_files:
+        return None
+    return max(0, (task.validator.disk_mb or DEFAULT_OUTPUT_MB) * 1024 * 1024 - KEPT_FREE)
 
 
 def _is_about(asked: Chunk, chunk: Chunk) -> bool:
-    front = _front(asked)
-    return (front.run, front.count) == (chunk.run, len(chunk.candidates))
+    about = front(asked)
+    return (about.run, about.count) == (chunk.run, len(chunk.candidates))
 
 
-def _new(task: Task, chunk: Chunk, text: str, run: int) -> Chunk:
+def _new(task: Task, chunk: Chunk, new: Question, run: int) -> Chunk:
     return Chunk(
         id=f"{companion_id(task.id)}.{chunk.n}",
         project=task.project,
@@ -165,5 +168,6 @@ def _new(task: Task, chunk: Chunk, text: str, run: int) -> Chunk:
         rev=new_rev(),
         upload=UPLOAD,
         run=run,
-        input=text,
+        input=new.text,
+        files=new.files,
     )

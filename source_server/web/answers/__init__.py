@@ -1,0 +1,1 @@
+"""What goes out: the domain's values as JSON."""

@@ -1,0 +1,1 @@
+"""`dockercomp.yml`: a task as a file beside the code."""

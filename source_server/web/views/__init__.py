@@ -1,0 +1,1 @@
+"""A file for each subject: reads the request, asks a service, answers."""
