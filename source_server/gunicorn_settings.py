@@ -22,6 +22,7 @@ HEAD_S = 15.0  #: for all of a request's head, from its first byte or from when 
 REST_S = 10.0  #: for what is left of a body that nobody wanted
 PARTING_S = 1.0  #: for a client to take its answer and hang up
 PARTING_BYTES = 64 * 1024
+LOOK_S = 0.01  #: between two looks at whether it has it
 AT_ONCE = struct.pack("ii", 1, 0)  #: closed with a reset
 FIN_WAIT2 = 5  #: a connection's state in `TCP_INFO`: all that we said is acknowledged, our last word included
 
@@ -92,14 +93,17 @@ def _see_off(connection: socket.socket) -> None:
             left -= len(piece)
     with suppress(OSError):
         # Who still sends would wait for room, a minute long: it is to look at its answer now.
-        if left < PARTING_BYTES and _has_it_all(connection):
+        if left < PARTING_BYTES and _has_it_all(connection, until):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
         connection.shutdown(socket.SHUT_RD)
 
 
-def _has_it_all(connection: socket.socket) -> bool:
-    """Whether the client's machine has all of the answer; elsewhere than on Linux that is not known."""
-    return (
-        hasattr(socket, "TCP_INFO")
-        and connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT2
-    )
+def _has_it_all(connection: socket.socket, until: float) -> bool:
+    """Whether the client's machine has all of the answer by then; elsewhere than on Linux that is not known."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != FIN_WAIT2:
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_S)
+    return True

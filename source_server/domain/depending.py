@@ -11,6 +11,8 @@ from source_server.domain.task import Task, TaskOutcome, TaskState
 MOST_FOLLOWED = 10_000  #: tasks that one may come after, directly or through others
 TOGETHER = 500  #: tasks asked about in one go
 
+_AFTER = "It comes after the task {}, which"
+
 Edges = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]  #: task -> those that it comes after
 
 
@@ -40,8 +42,11 @@ def standing(task: Task, found: Mapping[str, Task]) -> Standing:
     for name in task.after_tasks:
         one = own.get(name)
         if one is not None and one.state is TaskState.COMPLETE and one.outcome is not TaskOutcome.SUCCEEDED:
-            ended = "was cancelled" if one.outcome is TaskOutcome.CANCELLED else "has failed"
-            says = f"It comes after the task {name}, which {ended}."
+            says = (
+                _cancelled(name)
+                if one.outcome is TaskOutcome.CANCELLED
+                else f"{_AFTER.format(name)} has failed."
+            )
             return Standing(may=May.NEVER, reasons=(says,))
     waits = tuple(
         sentence for name in task.after_tasks if (sentence := _waits_for(name, own.get(name))) is not None
@@ -54,21 +59,26 @@ def doubtful(task: Task, found: Mapping[str, Task]) -> tuple[str, ...]:
     now = standing(task, found)
     if now.may is May.NEVER:
         return now.reasons
-    there = {name for name, one in found.items() if one.owner == task.owner and one.deleting is None}
-    return tuple(_not_there(name) for name in task.after_tasks if name not in there)
+    there = {name: one for name, one in found.items() if one.owner == task.owner and one.deleting is None}
+    ending = [_cancelled(name) for name in task.after_tasks if name in there and there[name].cancelled]
+    return (*ending, *(_not_there(name) for name in task.after_tasks if name not in there))
 
 
 def _not_there(name: str) -> str:
-    return f"It comes after the task {name}, which does not exist yet."
+    return f"{_AFTER.format(name)} does not exist yet."
+
+
+def _cancelled(name: str) -> str:
+    return f"{_AFTER.format(name)} was cancelled."
 
 
 def _waits_for(name: str, one: Task | None) -> str | None:
     if one is None:
         return _not_there(name)
     if one.state is TaskState.WAITING:
-        return f"It comes after the task {name}, which has not started."
+        return f"{_AFTER.format(name)} has not started."
     if one.state is TaskState.RUNNING:
-        return f"It comes after the task {name}, which is running."
+        return f"{_AFTER.format(name)} is running."
     return None
 
 

@@ -22,6 +22,7 @@ from docker.models.containers import Container
 from launching import wait_for
 from product import Product, database_in_memory
 
+from client_container.launcher.engine import Engine
 from client_container.launcher.service.control import ControlError, ask
 
 
@@ -189,11 +190,12 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 @contextmanager
 def server_for_containers(
-    home: Path, gateway: str, *options: str, settings: dict[str, str] | None = None
+    home: Path, *options: str, settings: dict[str, str] | None = None
 ) -> Iterator[Product]:
     """A source server that containers reach at the bridge's gateway, and a scientist's key."""
     product = Product(home)
     product.env.update(settings or {})
+    gateway = Engine().gateway  # an engine just started does not name it: the product knows
     product.address = f"http://{gateway}:{product.port}"
     product.env["DOCKERCOMP_SERVER"] = product.address
     with database_in_memory(home):

@@ -89,8 +89,7 @@ class Caller:
 @pytest.fixture(scope="module")
 def product(engine: docker.DockerClient, mongod_binary: Path) -> Iterator[Product]:
     home = Path(tempfile.mkdtemp(prefix="dockercomp-calculate-"))
-    gateway = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
-    with server_for_containers(home, gateway, "--beat-seconds", "2") as product:
+    with server_for_containers(home, "--beat-seconds", "2") as product:
         yield product
     shutil.rmtree(home)
 

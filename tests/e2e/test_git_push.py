@@ -83,9 +83,8 @@ SAY = json.dumps("import json, sys; print('said', json.load(sys.stdin)['outcome'
 @pytest.fixture(scope="module")
 def product(engine: docker.DockerClient, mongod_binary: Path) -> Iterator[Product]:
     home = Path(tempfile.mkdtemp(prefix="dockercomp-push-"))
-    gateway = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
     settings = {"DOCKERCOMP_GIT_FROM": f"file://{home}/git/"}
-    with server_for_containers(home, gateway, "--beat-seconds", "1", settings=settings) as product:
+    with server_for_containers(home, "--beat-seconds", "1", settings=settings) as product:
         yield product
     shutil.rmtree(home)
 

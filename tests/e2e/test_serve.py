@@ -34,8 +34,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.mongo]
 @pytest.fixture(scope="module")
 def product(engine: docker.DockerClient, mongod_binary: Path) -> Iterator[Product]:
     home = Path(tempfile.mkdtemp(prefix="dockercomp-serve-"))
-    gateway = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
-    with server_for_containers(home, gateway, "--beat-seconds", "1") as product:
+    with server_for_containers(home, "--beat-seconds", "1") as product:
         yield product
     shutil.rmtree(home)
 
