@@ -82,7 +82,7 @@ def test_clients_come_up_in_their_slots_and_the_number_follows_the_policy(servin
     assert sorted(fewer) == ["0"]
     # A job's part of the totals is in a client's configuration: it is another one with three containers.
     assert first["0"].id != more["0"].id
-    assert serving.status()["problems"] == {}
+    serving.wait(lambda: serving.status()["problems"] == {})
 
 
 def test_what_a_client_container_is_given_is_its_slot_and_nothing_else(serving: Serving) -> None:
@@ -132,9 +132,9 @@ def test_a_policy_that_is_edited_holds_and_a_broken_one_changes_nothing(serving:
     serving.wait(lambda: serving.status()["standing"]["word"] == "freeze")
 
     assert "There is no key when.idle in the policy" in broken and "containers" in broken
-    assert len(serving.clients()) == 1
+    serving.wait(lambda: len(serving.clients()) == 1)
     assert serving.status()["standing"]["why"] == "Outside the hours of your policy (never)."
-    assert serving.status()["problems"] == {}
+    serving.wait(lambda: serving.status()["problems"] == {})
 
 
 def test_a_pause_freezes_a_running_job_and_resume_lets_it_finish(
@@ -189,7 +189,7 @@ def test_a_stop_leaves_nothing_and_the_server_hears_of_it(
 def test_an_engine_that_is_away_is_said_and_waited_for(serving: Serving, tmp_path: Path) -> None:
     line = Line(tmp_path / "docker.sock")
     serving.start(DOCKER_HOST=f"unix://{line.path}")
-    before = serving.status()["engine"]["problem"]
+    before = serving.wait(lambda: serving.status()["engine"]["problem"])
     line.open()
     first = serving.registered(2)
 
@@ -204,7 +204,7 @@ def test_an_engine_that_is_away_is_said_and_waited_for(serving: Serving, tmp_pat
     assert "No Docker engine answers" in before
     assert "not confirmed yet. No Docker engine answers" in paused
     assert serving.registered(2)["0"].id == first["0"].id
-    assert serving.status()["engine"]["problem"] is None
+    serving.wait(lambda: serving.status()["engine"]["problem"] is None)
     serving.stop()
     line.cut()
 
