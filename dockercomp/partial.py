@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+
+from dockercomp.table import rows
 
 
 def last_cursor(path: Path) -> str | None:
@@ -20,7 +21,7 @@ def last_cursor(path: Path) -> str | None:
 def layout(path: Path) -> str | None:
     """The server's short name of the file's columns, or None where there is no header line."""
     with path.open(newline="", encoding="utf-8") as file:
-        header = next(csv.reader(file), None)
+        header = next(rows(file), None)
     return None if header is None else hashlib.sha256(json.dumps(header).encode()).hexdigest()[:16]
 
 
@@ -40,7 +41,7 @@ def _whole_rows(path: Path, *, header: bool = False) -> Iterator[tuple[int, list
     with path.open("rb") as file:
         lines = _Counted(file)
         columns = 0
-        for row in csv.reader(lines):
+        for row in rows(lines):
             if not lines.last.endswith("\r\n"):
                 return
             if not columns:

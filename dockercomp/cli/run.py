@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import tempfile
@@ -21,6 +20,7 @@ from dockercomp.cli.standstill import Standstill
 from dockercomp.failures import ServerUnavailable
 from dockercomp.images import resolve
 from dockercomp.job_files import CheckedJobFile, pack, pin, root_of
+from dockercomp.table import named_rows
 
 MOST_SHOWN = 100  #: rows that are printed
 PATIENCE = 60  #: polls without an answer before waiting gives up
@@ -216,9 +216,7 @@ def _report(source: Server, task: Mapping[str, Any], output: Path | None) -> Non
 def _print_rows(source: Server, task: str) -> None:
     table = io.BytesIO()
     source.copy_results(table, task=task)
-    # Python's reader of CSV stops at 128 KiB of a field, and in some releases at a NUL; answers may have both.
-    csv.field_size_limit(len(table.getvalue()) + 1)
-    for row in csv.DictReader(io.StringIO(table.getvalue().decode().replace("\0", "\ufffd"))):
+    for row in named_rows(io.StringIO(table.getvalue().decode(), newline="")):
         variant = row.get("variant") or row.get("input.variant")  # of a row without a result only the second
         where = f" in {variant}" if variant else ""
         answer = plain((row["answer"] or "").strip()).replace("\n", " | ")[:200]

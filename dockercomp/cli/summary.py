@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from dockercomp.api import Server
 from dockercomp.cli.connect import Sentence, server
 from dockercomp.cli.plain import plain
 from dockercomp.cli.task import reactions
+from dockercomp.table import named_rows
 
 MOST_ROWS = 100  #: of a task whose rows are shown
 MOST_EXPLAINED = 10  #: rows that are not good of which it is said why
@@ -121,7 +121,7 @@ def _table(source: Server, task: str) -> list[dict[str, str]]:
     table = io.BytesIO()
     source.copy_results(table, task=task)
     text = io.StringIO(table.getvalue().decode("utf-8", "replace"), newline="")
-    return [{key: plain(value) for key, value in row.items()} for row in csv.DictReader(text)]
+    return [{key: plain(value) for key, value in row.items()} for row in named_rows(text)]
 
 
 def _rows(source: Server, task: Mapping[str, Any], tail: int) -> Iterator[str]:

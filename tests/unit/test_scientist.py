@@ -83,6 +83,13 @@ def test_columns_have_the_short_name_that_the_server_gives_them(tmp_path: Path) 
     assert layout(part) == hashlib.sha256(named).hexdigest()[:16]
 
 
+def test_a_broken_download_goes_on_behind_an_answer_of_any_length(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(HEADER.encode() + b"t,0,0,1," + b"\0long " * 50_000 + b"\r\nt,1,0,1,bro")
+
+    assert last_cursor(part) == "t.0.0"
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
