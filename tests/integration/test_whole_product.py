@@ -47,7 +47,8 @@ def test_a_client_and_the_server_are_killed_midway_and_every_row_is_there_once_a
     assert halfway < rows
     assert [(row["n"], row["answer"]) for row in table] == [(str(n), str(n + n * n)) for n in range(rows)]
     assert {row["state"] for row in table} == {"done"}
-    assert len({row["container"] for row in table}) == 4
+    # Who is slow to begin may find nothing left. Who was killed came back as who it was: there are no others.
+    assert 1 < len({row["container"] for row in table}) <= 4
 
 
 def done(product: Product, task: str) -> int:
