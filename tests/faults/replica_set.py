@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,20 @@ NAME = "faults"
 DATABASE = "dockercomp"
 MEMBERS = 3
 START_S = 120.0
+
+
+@contextmanager
+def three_members(binary: Path) -> Iterator[ReplicaSet]:
+    """A set that has a primary, in a folder that goes with it."""
+    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-set-"))
+    made = ReplicaSet(folder, binary)
+    try:
+        made.start()
+        yield made
+    finally:
+        for member in made.members:
+            member.kill()
+        shutil.rmtree(folder)
 
 
 class ReplicaSet:

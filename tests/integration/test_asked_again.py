@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 from calculating import enable
-from faults.replica_set import ReplicaSet
+from faults.replica_set import ReplicaSet, three_members
 from people import Scientist, Volunteer
 from product import until
 
@@ -41,15 +39,8 @@ NONCE = str(uuid.uuid4())
 @pytest.fixture
 def replicas(mongod_binary: Path) -> Iterator[ReplicaSet]:
     """Three members, of which two can be kept from hearing what the primary writes."""
-    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-replicas-"))
-    made = ReplicaSet(folder, mongod_binary)
-    try:
-        made.start()
+    with three_members(mongod_binary) as made:
         yield made
-    finally:
-        for member in made.members:
-            member.kill()
-        shutil.rmtree(folder)
 
 
 @contextmanager

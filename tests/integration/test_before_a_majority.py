@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.replica_set import DATABASE, ReplicaSet
+from faults.replica_set import DATABASE, ReplicaSet, three_members
 from pymongo.write_concern import WriteConcern
 
 from source_server.domain.chunk import Chunk
@@ -52,15 +50,8 @@ SUCCESS = companion(ENDED, Reaction.SUCCESS, Validation(), None, NOW)
 @pytest.fixture(scope="module")
 def members(mongod_binary: Path) -> Iterator[ReplicaSet]:
     """Three, of which two can be kept from what the first one writes."""
-    folder = Path(tempfile.mkdtemp(prefix="dockercomp-test-set-"))
-    found = ReplicaSet(folder, mongod_binary)
-    try:
-        found.start()
+    with three_members(mongod_binary) as found:
         yield found
-    finally:
-        for one in found.members:
-            one.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
